@@ -1,4 +1,4 @@
-"""One family of errors. Every message is one sentence: what was given, what was expected, what to do.
+"""One family of errors: each says in one sentence what was given, what was expected, what to do.
 
 `NetweldError` and its children are for users and are shown as they stand, on a page or in a
 terminal, never with a traceback. Broken invariants of our own code stay `assert` statements.

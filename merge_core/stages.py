@@ -1,0 +1,92 @@
+"""The stages of a merge, in order: their keys, titles and roles (no torch).
+
+A stage's key names its row in every table, its artifact in the store and its mark in every chart.
+"""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One stage of a run.
+
+    Attributes:
+        key: the word in stores and URLs.
+        title: the words on a page.
+        role: "teacher", "merge" (the way from the big student to the student), "bound" (costs
+            more than one network at test time) or "control" (what an honest reading compares with).
+        note: one sentence for people who see the stage for the first time.
+    """
+
+    key: str
+    title: str
+    role: str
+    note: str
+
+
+STAGES: tuple[Stage, ...] = (
+    Stage(
+        key="teacher_a",
+        title="Teacher A",
+        role="teacher",
+        note="A network trained from the first seed.",
+    ),
+    Stage(
+        key="teacher_b",
+        title="Teacher B",
+        role="teacher",
+        note="The same architecture trained from the second seed.",
+    ),
+    Stage(
+        key="ensemble",
+        title="Output ensemble",
+        role="bound",
+        note="The mean of both teachers' outputs; costs two networks at test time.",
+    ),
+    Stage(
+        key="big",
+        title="Big student",
+        role="merge",
+        note="The teachers side by side in one network, gates open: computes their mean exactly.",
+    ),
+    Stage(
+        key="gates",
+        title="Gated",
+        role="merge",
+        note="The big student after its gates have learned which half of the channels to keep.",
+    ),
+    Stage(
+        key="cut",
+        title="Cut",
+        role="merge",
+        note="Back to the original size: only the kept channels are left.",
+    ),
+    Stage(
+        key="norms",
+        title="Norms re-estimated",
+        role="merge",
+        note="The cut network with its batch-norm statistics measured afresh.",
+    ),
+    Stage(
+        key="fine_tune",
+        title="Fine-tuned",
+        role="merge",
+        note="The cut network trained on for a while.",
+    ),
+    Stage(
+        key="random_half",
+        title="Control: random half",
+        role="control",
+        note="A random half of the big student's channels, trained for the merge's extra epochs.",
+    ),
+    Stage(
+        key="trained_on",
+        title="Control: teacher A trained on",
+        role="control",
+        note="Teacher A with the merge's extra epochs spent on itself instead.",
+    ),
+)
+
+STAGE_BY_KEY = {stage.key: stage for stage in STAGES}
+RETURNABLE = ("cut", "norms", "fine_tune")
+"""The stages whose network may be the result; the best by held-out score is returned."""
