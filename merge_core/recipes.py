@@ -318,7 +318,7 @@ def _replaced(value: Any, path: list[str], text: str, key: str) -> Any:
     if name not in hints:
         raise _unknown(key, name, list(hints))
     kind = hints[name]
-    if dataclasses.is_dataclass(kind):
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
         if len(path) == 1:
             parts = ", ".join(f"{key}.{part}" for part in _fields(kind))
             raise RecipeError(f"The setting {key!r} has parts; set one of {parts}.")
