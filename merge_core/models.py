@@ -1,0 +1,155 @@
+"""The architectures that recipes name, as plain modules, and loading an exported student."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+
+from merge_core.errors import RecipeError, StoreError
+from merge_core.recipes import Recipe
+
+
+class SineMLP(nn.Module):
+    """The paper's network for the sine problem: one hidden layer of ReLUs (section 3.1, Fig. 8)."""
+
+    def __init__(self, hidden: int = 100) -> None:
+        super().__init__()
+        self.hidden = nn.Linear(1, hidden)
+        self.output = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, 1)` in, `(batch, 1)` out."""
+        return self.output(torch.relu(self.hidden(x)))
+
+
+def _block(channels_in: int, channels_out: int, kernel: int, stride: int = 1) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(
+            channels_in, channels_out, kernel, stride=stride, padding=kernel // 2, bias=False
+        ),
+        nn.BatchNorm2d(channels_out),
+        nn.ReLU(),
+    )
+
+
+class DigitsCNN(nn.Module):
+    """Two convolutions with batch norm and a linear layer, for 8×8 grey images in 10 classes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            _block(1, 12, 3), nn.MaxPool2d(2), _block(12, 24, 3), nn.MaxPool2d(2)
+        )
+        self.classifier = nn.Linear(24 * 2 * 2, 10)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, 1, 8, 8)` in, `(batch, 10)` logits out."""
+        return self.classifier(self.features(x).flatten(1))
+
+
+class PatchCNN(nn.Module):
+    """Three convolutions with batch norm for 32×32 RGB patches in 12 classes.
+
+    The first layer has 16 filters of 7×7, large enough to look at.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            _block(3, 16, 7, stride=2),
+            _block(16, 32, 3, stride=2),
+            _block(32, 64, 3, stride=2),
+        )
+        self.classifier = nn.Linear(64, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, 3, 32, 32)` in, `(batch, 12)` logits out."""
+        return self.classifier(self.features(x).mean((2, 3)))
+
+
+class LeNet(nn.Module):
+    """LeNet: convolutions with 6 and 16 channels, linear layers 400-120-80-10 (section 3.2).
+
+    Args:
+        channels: of the input image, which is 28×28.
+    """
+
+    def __init__(self, channels: int = 1) -> None:
+        super().__init__()
+        self.features = nn.Sequential(
+            nn.Conv2d(channels, 6, 5, padding=2),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+            nn.Conv2d(6, 16, 5),
+            nn.ReLU(),
+            nn.MaxPool2d(2),
+        )
+        self.classifier = nn.Sequential(
+            nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 80), nn.ReLU(), nn.Linear(80, 10)
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, channels, 28, 28)` in, `(batch, 10)` logits out."""
+        return self.classifier(self.features(x).flatten(1))
+
+
+MODELS: dict[str, Callable[[], nn.Module]] = {
+    "sine-mlp": SineMLP,
+    "digits-cnn": DigitsCNN,
+    "patch-cnn": PatchCNN,
+    "lenet": LeNet,
+}
+
+
+def build(name: str, seed: int) -> nn.Module:
+    """A freshly initialised network; the global random state is left as it was.
+
+    Args:
+        name: a key of `MODELS`.
+        seed: decides every initial weight.
+
+    Raises:
+        RecipeError: there is no such architecture.
+    """
+    if name not in MODELS:
+        raise RecipeError(f"There is no model {name!r}; choose one of {', '.join(MODELS)}.")
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return MODELS[name]()
+
+
+def load_student(path: str | Path) -> nn.Module:
+    """The merged network of a file that `netweld export` wrote, in eval mode on the CPU.
+
+    Raises:
+        StoreError: the file is missing, is not a safetensors file, or holds no exported student.
+    """
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except FileNotFoundError as error:
+        raise StoreError(
+            f"There is no file {Path(path).name!r}; give the path that `netweld export` printed."
+        ) from error
+    except (SafetensorError, OSError) as error:
+        raise StoreError(
+            f"{Path(path).name!r} is not a readable safetensors file ({error}); export it again."
+        ) from error
+    if "recipe" not in metadata:
+        raise StoreError(
+            f"{Path(path).name!r} holds no recipe in its metadata; "
+            f"give a file that `netweld export` wrote."
+        )
+    recipe = Recipe.from_json(metadata["recipe"])
+    network = build(recipe.model, seed=0)
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        first = str(error).splitlines()[1].strip() if "\n" in str(error) else str(error)
+        raise StoreError(
+            f"The weights in {Path(path).name!r} do not fit {recipe.model}: {first}"
+        ) from error
+    return network.eval()
