@@ -1,0 +1,17 @@
+"""Runs on disk: one SQLite index, one SQLite database per run, arrays as safetensors (no torch).
+
+```
+<home>/index.sqlite                        runs and commands; written by whoever starts or steers
+<home>/runs/<run>/run.sqlite               everything about one run; written by its worker
+<home>/runs/<run>/<artifact>.safetensors   weights and checkpoints, with their hash in run.sqlite
+<home>/runs/<run>/worker.log               what the worker printed
+```
+Both databases are in WAL mode and readers open them read-only, so looking at a run can neither
+block nor end it. Every event is one transaction: what was acknowledged survives a SIGKILL.
+"""
+
+from merge_core.store.index import Command, RunSummary, Store
+from merge_core.store.reader import RunReader
+from merge_core.store.writer import RunWriter
+
+__all__ = ["Command", "RunReader", "RunSummary", "RunWriter", "Store"]

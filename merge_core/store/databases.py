@@ -1,0 +1,182 @@
+"""The two SQLite databases: their tables, how they are opened, and who is alive."""
+
+import sqlite3
+import sys
+from pathlib import Path
+
+import psutil
+
+from merge_core.errors import StoreError
+
+SCHEMA = 1
+"""Version of the tables; kept as `user_version` in every database."""
+
+PATIENCE = 15.0
+"""Seconds without a heartbeat after which a running worker counts as lost."""
+
+INDEX_TABLES = """
+CREATE TABLE runs(
+    name TEXT PRIMARY KEY, recipe TEXT NOT NULL, recipe_name TEXT NOT NULL, preset TEXT NOT NULL,
+    seed INTEGER NOT NULL, device TEXT NOT NULL, created REAL NOT NULL);
+CREATE TABLE commands(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, verb TEXT NOT NULL,
+    arguments TEXT NOT NULL, issued REAL NOT NULL);
+CREATE INDEX commands_of_run ON commands(run, id);
+"""
+
+RUN_TABLES = """
+CREATE TABLE facts(key TEXT PRIMARY KEY, value TEXT NOT NULL);
+CREATE TABLE status(
+    one INTEGER PRIMARY KEY CHECK(one = 1), state TEXT NOT NULL, pid INTEGER NOT NULL,
+    heartbeat REAL NOT NULL, stage TEXT, step INTEGER NOT NULL, message TEXT NOT NULL);
+CREATE TABLE stages(
+    stage TEXT PRIMARY KEY, position INTEGER NOT NULL, epochs INTEGER NOT NULL,
+    steps INTEGER NOT NULL, flops REAL NOT NULL, started REAL, finished REAL, seconds REAL,
+    facts TEXT NOT NULL DEFAULT '{}');
+CREATE TABLE metrics(
+    stage TEXT, epoch INTEGER, step INTEGER NOT NULL, name TEXT, value REAL,
+    PRIMARY KEY(stage, epoch, name)) WITHOUT ROWID;
+CREATE TABLE scores(
+    stage TEXT, split TEXT, metric TEXT, value REAL,
+    PRIMARY KEY(stage, split, metric)) WITHOUT ROWID;
+CREATE TABLE openness(
+    stage TEXT, epoch INTEGER, space TEXT, probabilities BLOB NOT NULL,
+    PRIMARY KEY(stage, epoch, space));
+CREATE TABLE kept(
+    space TEXT PRIMARY KEY, kept BLOB NOT NULL, open_probability BLOB NOT NULL,
+    gate BLOB NOT NULL, teachers INTEGER NOT NULL);
+CREATE TABLE artifacts(
+    name TEXT PRIMARY KEY, file TEXT NOT NULL, sha256 TEXT NOT NULL, bytes INTEGER NOT NULL,
+    written REAL NOT NULL, stage TEXT NOT NULL, epoch INTEGER);
+CREATE TABLE acknowledgements(
+    command INTEGER PRIMARY KEY, stage TEXT, step INTEGER NOT NULL, time REAL NOT NULL);
+CREATE TABLE sessions(
+    id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, started REAL NOT NULL, working REAL,
+    flops_before REAL, ended REAL, resumed_from TEXT);
+"""
+
+
+def create(path: Path, tables: str) -> sqlite3.Connection:
+    """Open a database for writing; make its tables when it is new.
+
+    Raises:
+        StoreError: another version of netweld wrote it, or it cannot be opened.
+    """
+    database = None
+    try:
+        database = sqlite3.connect(path, timeout=30, isolation_level=None, check_same_thread=False)
+        database.row_factory = sqlite3.Row
+        database.execute("PRAGMA journal_mode = WAL")
+        database.execute("PRAGMA synchronous = NORMAL")
+        if version(database) == 0:
+            # Two processes may both see a new file: the second waits here and then finds tables.
+            database.execute("BEGIN IMMEDIATE")
+            if version(database) == 0:
+                for statement in tables.split(";"):
+                    database.execute(statement)
+                database.execute(f"PRAGMA user_version = {SCHEMA}")
+            database.execute("COMMIT")
+        _check_version(database, path)
+    except sqlite3.Error as error:
+        if database is not None:
+            database.close()
+        raise unreadable(path, error) from error
+    except StoreError:
+        if database is not None:
+            database.close()
+        raise
+    return database
+
+
+def look(path: Path, *, immutable: bool = False) -> sqlite3.Connection:
+    """Open an existing database read-only.
+
+    Args:
+        path: the database.
+        immutable: it never changes (a sample that comes with netweld), so that nothing is ever
+            written beside it, not even a lock.
+
+    Raises:
+        StoreError: it is missing or damaged, or another version of netweld wrote it.
+    """
+    address = f"{path.resolve().as_uri()}?mode=ro{'&immutable=1' if immutable else ''}"
+    database = None
+    try:
+        database = sqlite3.connect(
+            address, uri=True, timeout=10, isolation_level=None, check_same_thread=False
+        )
+        database.row_factory = sqlite3.Row
+        _check_version(database, path)
+    except sqlite3.Error as error:
+        if database is not None:
+            database.close()
+        raise unreadable(path, error) from error
+    except StoreError:
+        if database is not None:
+            database.close()
+        raise
+    return database
+
+
+def version(database: sqlite3.Connection) -> int:
+    """The version of a database's tables; 0 before it has any."""
+    return database.execute("PRAGMA user_version").fetchone()[0]
+
+
+def _check_version(database: sqlite3.Connection, path: Path) -> None:
+    found = version(database)
+    if found not in (0, SCHEMA):  # 0: somebody is making its tables at this moment
+        raise StoreError(
+            f"{path.name} in {path.parent} has table version {found}, but this netweld reads "
+            f"version {SCHEMA}; use the netweld that wrote it, or another NETWELD_HOME."
+        )
+
+
+def unreadable(path: Path, error: sqlite3.Error) -> StoreError:
+    """The sentence for a database that SQLite cannot use."""
+    return StoreError(
+        f"The database {path.name} in {path.parent} cannot be used ({error}); "
+        f"restore it from a copy, or delete the run and start it again."
+    )
+
+
+def alive(pid: int) -> bool:
+    """Whether a process of this machine still works; a zombie does not."""
+    try:
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+class RunLock:
+    """The right to work on a run, held by one process at a time and freed when that one ends.
+
+    The operating system frees it however the process ends, so nothing stale is left after a kill.
+    """
+
+    def __init__(self, directory: Path) -> None:
+        """Take the lock.
+
+        Raises:
+            BlockingIOError: another process holds it.
+        """
+        self._file = (directory / "worker.lock").open("ab")
+        try:
+            if sys.platform == "win32":
+                import msvcrt
+
+                try:
+                    msvcrt.locking(self._file.fileno(), msvcrt.LK_NBLCK, 1)
+                except OSError as error:
+                    raise BlockingIOError from error
+            else:
+                import fcntl
+
+                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            self._file.close()
+            raise
+
+    def release(self) -> None:
+        """Give the lock back."""
+        self._file.close()

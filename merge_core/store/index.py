@@ -1,0 +1,363 @@
+"""All runs: the index, the command queue, and the samples that come with netweld."""
+
+import difflib
+import json
+import re
+import secrets
+import shutil
+import sqlite3
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from merge_core import places
+from merge_core.errors import RecipeError, StoreError
+from merge_core.progress import headway
+from merge_core.recipes import Recipe
+from merge_core.store.databases import (
+    INDEX_TABLES,
+    RUN_TABLES,
+    SCHEMA,
+    RunLock,
+    create,
+    look,
+    unreadable,
+    version,
+)
+from merge_core.store.reader import RunReader
+from merge_core.store.writer import RunWriter
+
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-[a-z0-9]+-s\d+-[0-9a-f]{4}")
+"""`<recipe>-<preset>-s<seed>-<4 hex digits>`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunSummary:
+    """One line of a list of runs.
+
+    Attributes:
+        state: as in `RunReader.status`.
+        stage: key of the current or last stage, or None.
+        fraction: of the planned FLOPs, 0 to 1.
+        message: why it failed or stopped; else empty.
+        sample: whether it came with netweld.
+        returned: the stage whose network is the result, once there is one.
+        score: that network's score on the test split, in the recipe's metric.
+        created: seconds since the epoch.
+    """
+
+    name: str
+    recipe: Recipe
+    device: str
+    created: float
+    state: str
+    stage: str | None
+    fraction: float
+    message: str
+    sample: bool
+    returned: str | None
+    score: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Command:
+    """A wish for a run, e.g. verb "stop"; its worker acknowledges it when it takes effect."""
+
+    id: int
+    run: str
+    verb: str
+    arguments: dict[str, Any]
+    issued: float
+
+
+class Store:
+    """The runs of one home directory, and the samples beside them.
+
+    Attributes:
+        home: the directory of the index and the runs.
+    """
+
+    def __init__(self, home: Path | None = None, samples: Path | None = None) -> None:
+        """Name a store; nothing is touched until something is asked.
+
+        Args:
+            home: where the runs are; by default `NETWELD_HOME` or `~/.netweld`.
+            samples: where the samples are; by default those that come with netweld.
+        """
+        self.home = places.home() if home is None else home.resolve()
+        self._samples = places.samples() if samples is None else samples
+        self._index = self.home / "index.sqlite"
+
+    def create(self, recipe: Recipe, device: str) -> str:
+        """Enter a new run in the index; returns its name. Starting its worker comes after.
+
+        Raises:
+            StoreError: the home directory cannot be written.
+            RecipeError: the recipe's name or preset cannot be part of a run's name.
+        """
+        stem = f"{recipe.name}-{recipe.preset}-s{recipe.seed}"
+        if not NAME.fullmatch(f"{stem}-0000"):
+            raise RecipeError(
+                f"The recipe is named {recipe.name!r} with preset {recipe.preset!r}, but a run is "
+                f"named after both: use small letters, digits and single hyphens."
+            )
+        created = time.time()
+        try:
+            name, directory = self._new_directory(stem)
+            with closing(create(directory / "run.sqlite", RUN_TABLES)) as database:
+                facts = {
+                    "name": name,
+                    "schema": SCHEMA,
+                    "recipe": json.loads(recipe.to_json()),
+                    "device_asked": device,
+                    "created": created,
+                }
+                database.execute("BEGIN")
+                database.executemany(
+                    "INSERT INTO facts VALUES (?, ?)",
+                    [(key, json.dumps(value)) for key, value in facts.items()],
+                )
+                database.execute("COMMIT")
+        except OSError as error:
+            raise StoreError(
+                f"The directory {self.home} cannot be written ({error.strerror}); "
+                f"set NETWELD_HOME to one that can."
+            ) from error
+        with self._steering() as index:
+            index.execute(
+                "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (name, recipe.to_json(), recipe.name, recipe.preset, recipe.seed, device, created),
+            )
+        return name
+
+    def _new_directory(self, stem: str) -> tuple[str, Path]:
+        """A fresh run name and its directory; making the directory is what claims the name."""
+        while True:
+            name = f"{stem}-{secrets.token_hex(2)}"
+            directory = self.home / "runs" / name
+            directory.parent.mkdir(parents=True, exist_ok=True)
+            try:
+                directory.mkdir()
+            except FileExistsError:
+                continue
+            return name, directory
+
+    def runs(self, samples: bool = True) -> list[RunSummary]:
+        """The runs, newest first, then the samples.
+
+        A run whose recipe this version of netweld cannot read is left out; opening it says why.
+        """
+        found = []
+        for row in self._indexed("SELECT * FROM runs ORDER BY created DESC, rowid DESC"):
+            try:
+                recipe = Recipe.from_json(row["recipe"])
+            except RecipeError:
+                continue
+            try:
+                with RunReader(self._directory(row["name"]), row["name"]) as reader:
+                    found.append(_summary(reader, recipe, row["created"]))
+            except StoreError as error:
+                found.append(_broken(row, recipe, str(error)))
+        if samples:
+            for path in self._sample_paths().values():
+                with RunReader(path, path.name, sample=True) as reader:
+                    found.append(_summary(reader, reader.recipe, reader.facts()["created"]))
+        return found
+
+    def names(self, samples: bool = True) -> list[str]:
+        """The names of the runs, newest first, then those of the samples."""
+        rows = self._indexed("SELECT name FROM runs ORDER BY created DESC, rowid DESC")
+        return [row["name"] for row in rows] + (list(self._sample_paths()) if samples else [])
+
+    def find(self, text: str) -> str:
+        """The run that somebody means: a name, the beginning of exactly one name, or "latest".
+
+        Raises:
+            StoreError: no run or several runs fit.
+        """
+        if text == "latest":
+            own = self.names(samples=False)
+            if not own:
+                raise StoreError("There are no runs yet; start one with `netweld merge textures`.")
+            return own[0]
+        names = self.names()
+        if text in names:
+            return text
+        fitting = [name for name in names if text and name.startswith(text)]
+        if not fitting:
+            raise _unknown(text, names)
+        if len(fitting) > 1:
+            raise StoreError(
+                f"{text!r} could mean {len(fitting)} runs, among them {fitting[0]} and "
+                f"{fitting[1]}; give more of the name."
+            )
+        return fitting[0]
+
+    def open(self, name: str) -> RunReader:
+        """A run or sample for looking.
+
+        Raises:
+            StoreError: there is no run of that name, or its database cannot be read.
+        """
+        if self._known(name):
+            return RunReader(self._directory(name), name)
+        sample = self._sample_paths().get(name)
+        if sample is None:
+            raise _unknown(name, self.names())
+        return RunReader(sample, name, sample=True)
+
+    def writer(self, name: str) -> RunWriter:
+        """Hold a run for working on it; only its worker does.
+
+        Raises:
+            StoreError: another live worker holds it, it is unknown or a sample, or cannot be used.
+        """
+        self._require_own(name)
+        return RunWriter(self._directory(name), name)
+
+    def command(self, name: str, verb: str, **arguments: object) -> int:
+        """Put a command for a run's worker into the queue; returns its id.
+
+        Raises:
+            StoreError: the run is unknown or a sample.
+        """
+        self._require_own(name)
+        with self._steering() as index:
+            command = index.execute(
+                "INSERT INTO commands(run, verb, arguments, issued) VALUES (?, ?, ?, ?)",
+                (name, verb, json.dumps(arguments), time.time()),
+            ).lastrowid
+        assert command is not None
+        return command
+
+    def commands(self, name: str, after: int = 0) -> list[Command]:
+        """The commands for a run with ids above `after`, oldest first.
+
+        Raises:
+            StoreError: the run is not, or no longer, in the index.
+        """
+        self._require_own(name)
+        rows = self._indexed(
+            "SELECT * FROM commands WHERE run = ? AND id > ? ORDER BY id", name, after
+        )
+        return [Command(**{**dict(row), "arguments": json.loads(row["arguments"])}) for row in rows]
+
+    def delete(self, name: str) -> None:
+        """Remove a run and its files for good.
+
+        Raises:
+            StoreError: the run is unknown, a sample, or its worker is alive.
+        """
+        self._require_own(name)
+        directory = self._directory(name)
+        held = None
+        if directory.is_dir():
+            try:
+                held = RunLock(directory)
+            except BlockingIOError as error:
+                raise StoreError(
+                    f"Run {name} is running; stop it with `netweld stop {name}` first."
+                ) from error
+        with self._steering() as index:
+            index.execute("DELETE FROM runs WHERE name = ?", (name,))
+            index.execute("DELETE FROM commands WHERE run = ?", (name,))
+        if held is not None:
+            held.release()
+            shutil.rmtree(directory, ignore_errors=True)
+
+    def directory(self, name: str) -> Path:
+        """Where the files of a run are.
+
+        Raises:
+            StoreError: the run is unknown or a sample.
+        """
+        self._require_own(name)
+        return self._directory(name)
+
+    def _directory(self, name: str) -> Path:
+        """The place of a name that came from the index, never from a user."""
+        return self.home / "runs" / name
+
+    def _sample_paths(self) -> dict[str, Path]:
+        return {
+            path.parent.name: path.parent
+            for path in sorted(self._samples.glob("*/run.sqlite"))
+            if NAME.fullmatch(path.parent.name)
+        }
+
+    def _known(self, name: str) -> bool:
+        return bool(self._indexed("SELECT 1 FROM runs WHERE name = ?", name))
+
+    def _require_own(self, name: str) -> None:
+        if not self._known(name):
+            if name in self._sample_paths():
+                raise StoreError(
+                    f"Run {name} is a sample that comes with netweld and stays as it is; "
+                    f"start a run of your own with `netweld merge`."
+                )
+            raise _unknown(name, self.names())
+
+    def _indexed(self, query: str, *values: object) -> list[sqlite3.Row]:
+        if not self._index.exists():
+            return []
+        with closing(look(self._index)) as index:
+            try:
+                return index.execute(query, values).fetchall() if version(index) else []
+            except sqlite3.Error as error:
+                raise unreadable(self._index, error) from error
+
+    @contextmanager
+    def _steering(self) -> Iterator[sqlite3.Connection]:
+        """The index in one write transaction."""
+        with closing(create(self._index, INDEX_TABLES)) as index:
+            try:
+                index.execute("BEGIN IMMEDIATE")
+                yield index
+                index.execute("COMMIT")
+            except sqlite3.Error as error:
+                raise unreadable(self._index, error) from error
+
+
+def _unknown(name: str, names: list[str]) -> StoreError:
+    near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "list them with `netweld runs`."
+    return StoreError(f"There is no run {name!r}; {hint}")
+
+
+def _summary(reader: RunReader, recipe: Recipe, created: float) -> RunSummary:
+    status = reader.status()
+    facts = reader.facts()
+    returned = facts.get("returned")
+    return RunSummary(
+        name=reader.name,
+        recipe=recipe,
+        device=facts.get("device", facts["device_asked"]),
+        created=created,
+        state=status["state"],
+        stage=status["stage"],
+        fraction=headway(reader.stages(), status, [], time.time()).fraction,
+        message=status["message"],
+        sample=reader.sample,
+        returned=returned,
+        score=reader.score(returned, "test", recipe.metric) if returned else None,
+    )
+
+
+def _broken(row: sqlite3.Row, recipe: Recipe, message: str) -> RunSummary:
+    """A run that is in the index but whose own database cannot be read."""
+    return RunSummary(
+        name=row["name"],
+        recipe=recipe,
+        device=row["device"],
+        created=row["created"],
+        state="failed",
+        stage=None,
+        fraction=0.0,
+        message=message,
+        sample=False,
+        returned=None,
+        score=None,
+    )

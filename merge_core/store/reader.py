@@ -1,0 +1,269 @@
+"""One run as its readers see it: read-only, never blocking the worker."""
+
+import json
+import math
+import sqlite3
+import time
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+
+from merge_core.errors import StoreError
+from merge_core.events import ChannelsKept, Resume, StageFinished
+from merge_core.progress import Headway, headway
+from merge_core.recipes import Recipe
+from merge_core.store import artifacts
+from merge_core.store.databases import PATIENCE, alive, look, unreadable
+
+
+class RunReader:
+    """A run opened for looking; a context manager.
+
+    Every method reads what is there now and raises StoreError when the database or a file of the
+    run is missing or damaged.
+
+    Attributes:
+        name: the run's name.
+        sample: whether it is one of the finished runs that come with netweld.
+        directory: where its files are.
+    """
+
+    def __init__(self, directory: Path, name: str, *, sample: bool = False) -> None:
+        self.name = name
+        self.sample = sample
+        self.directory = directory
+        self._path = directory / "run.sqlite"
+        self._database = look(self._path, immutable=sample)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the database; the reader is of no use afterwards."""
+        self._database.close()
+
+    def _rows(self, query: str, *values: object) -> list[dict[str, Any]]:
+        try:
+            return [dict(row) for row in self._database.execute(query, values)]
+        except sqlite3.Error as error:
+            raise unreadable(self._path, error) from error
+
+    def facts(self) -> dict[str, Any]:
+        """Small facts about the run: "created", "device", "versions", "first_layer", ..."""
+        rows = self._rows("SELECT key, value FROM facts")
+        return {row["key"]: json.loads(row["value"]) for row in rows}
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe of the run; RecipeError when this version of netweld cannot read it."""
+        return Recipe.from_json(json.dumps(self.facts()["recipe"]))
+
+    @property
+    def device(self) -> str:
+        """The device that the run uses, once known; before, the one that was asked for."""
+        facts = self.facts()
+        return facts.get("device", facts["device_asked"])
+
+    def status(self) -> dict[str, Any]:
+        """What the run is doing.
+
+        Returns:
+            "state" ("queued", "running", "finished", "stopped", "failed" or "lost": it should be
+            running, but its worker is gone), "stage", "step", "message" (a sentence or empty),
+            "pid" and "heartbeat" of the last worker.
+        """
+        rows = self._rows("SELECT state, stage, step, message, pid, heartbeat FROM status")
+        if not rows:
+            return {
+                "state": "queued",
+                "stage": None,
+                "step": 0,
+                "message": "",
+                "pid": None,
+                "heartbeat": None,
+            }
+        status = rows[0]
+        if status["state"] == "running":
+            silence = time.time() - status["heartbeat"]
+            if silence > PATIENCE or not alive(status["pid"]):
+                status["state"] = "lost"
+                status["message"] = "Its worker process is gone; resume it to go on."
+        return status
+
+    def stages(self) -> list[dict[str, Any]]:
+        """The planned stages in order: "stage", "epochs", "steps", "flops", "started", "finished",
+        "seconds" (None until then) and "facts".
+        """
+        rows = self._rows(
+            "SELECT stage, epochs, steps, flops, started, finished, seconds, facts "
+            "FROM stages ORDER BY position"
+        )
+        for row in rows:
+            row["facts"] = json.loads(row["facts"])
+        return rows
+
+    def headway(self) -> Headway:
+        """How far the run is and how long it will take."""
+        return headway(self.stages(), self.status(), self.sessions(), time.time())
+
+    def metrics(self, stage: str | None = None) -> list[dict[str, Any]]:
+        """Rows "stage", "epoch", "step", "name", "value", of one stage or of all, in order."""
+        rows = self._rows(
+            "SELECT stage, epoch, step, name, value FROM metrics JOIN stages USING (stage) "
+            "WHERE ?1 IS NULL OR stage = ?1 ORDER BY position, epoch, name",
+            stage,
+        )
+        return [_with_nan(row) for row in rows]
+
+    def scores(self) -> list[dict[str, Any]]:
+        """Rows "stage", "split", "metric", "value" of the finished stages, in order."""
+        rows = self._rows(
+            "SELECT stage, split, metric, value FROM scores JOIN stages USING (stage) "
+            "ORDER BY position, split, metric"
+        )
+        return [_with_nan(row) for row in rows]
+
+    def score(self, stage: str, split: str, metric: str) -> float | None:
+        """One score of a finished stage; None when there is none."""
+        rows = self._rows(
+            "SELECT value FROM scores WHERE stage = ? AND split = ? AND metric = ?",
+            stage,
+            split,
+            metric,
+        )
+        return _with_nan(rows[0])["value"] if rows else None
+
+    def openness(self, space: str | None = None) -> list[dict[str, Any]]:
+        """P[gate open] after every epoch of the gate stage, of one space or of all.
+
+        Returns:
+            Rows "stage", "epoch", "space", "probabilities" (`(channels,)` float32), by epoch.
+        """
+        rows = self._rows(
+            "SELECT stage, epoch, space, probabilities FROM openness "
+            "WHERE ?1 IS NULL OR space = ?1 ORDER BY epoch, rowid",
+            space,
+        )
+        for row in rows:
+            row["probabilities"] = np.frombuffer(row["probabilities"], "<f4")
+        return rows
+
+    def kept(self) -> list[dict[str, Any]]:
+        """The channels that the cut kept, one row per space in the order of the network.
+
+        Returns:
+            Rows "space", "kept" (`(size,)` int64 into the big student's space),
+            "open_probability" and "gate" (`(teachers * size,)` float32), "teachers".
+        """
+        rows = self._rows(
+            "SELECT space, kept, open_probability, gate, teachers FROM kept ORDER BY rowid"
+        )
+        for row in rows:
+            row["kept"] = np.frombuffer(row["kept"], "<i8")
+            row["open_probability"] = np.frombuffer(row["open_probability"], "<f4")
+            row["gate"] = np.frombuffer(row["gate"], "<f4")
+        return rows
+
+    def provenance(self) -> dict[str, np.ndarray]:
+        """Where each kept channel comes from: `{space: (size, 2) int64}`.
+
+        Column 0 is the teacher (0 for A, 1 for B), column 1 the channel's index there.
+        """
+        origin = {}
+        for row in self.kept():
+            size = len(row["open_probability"]) // row["teachers"]
+            origin[row["space"]] = np.stack(np.divmod(row["kept"], size), axis=1)
+        return origin
+
+    def artifacts(self) -> list[dict[str, Any]]:
+        """Rows "name", "file", "sha256", "bytes", "written", "stage", "epoch" (of a checkpoint)."""
+        return self._rows(
+            "SELECT name, file, sha256, bytes, written, stage, epoch FROM artifacts ORDER BY name"
+        )
+
+    def artifact(self, name: str) -> dict[str, np.ndarray]:
+        """The arrays of one artifact: a stage's key, or "checkpoint".
+
+        Raises:
+            StoreError: there is none of that name, or its file is missing or damaged.
+        """
+        rows = self._rows("SELECT file, sha256 FROM artifacts WHERE name = ?", name)
+        if not rows:
+            known = ", ".join(row["name"] for row in self.artifacts()) or "none yet"
+            raise StoreError(f"Run {self.name} has no artifact {name!r}; it has these: {known}.")
+        return artifacts.load(self.directory / Path(rows[0]["file"]).name, rows[0]["sha256"])
+
+    def resume(self) -> Resume:
+        """What an interrupted run already has.
+
+        A damaged checkpoint is left out: its stage then starts again and gives the same numbers.
+
+        Raises:
+            StoreError: the arrays of a finished stage are missing or damaged.
+        """
+        stored = {row["name"]: row for row in self.artifacts()}
+        scores: dict[str, dict[str, dict[str, float]]] = {}
+        for row in self.scores():
+            splits = scores.setdefault(row["stage"], {})
+            splits.setdefault(row["split"], {})[row["metric"]] = row["value"]
+        finished = {
+            row["stage"]: StageFinished(
+                stage=row["stage"],
+                scores=scores.get(row["stage"], {}),
+                seconds=row["seconds"],
+                arrays=self.artifact(row["stage"]) if row["stage"] in stored else {},
+                facts=row["facts"],
+            )
+            for row in self.stages()
+            if row["finished"] is not None
+        }
+        stage, checkpoint = None, {}
+        if "checkpoint" in stored:
+            try:
+                checkpoint = self.artifact("checkpoint")
+                stage = stored["checkpoint"]["stage"]
+            except StoreError:
+                checkpoint = {}
+        return Resume(
+            finished=finished,
+            kept=tuple(ChannelsKept(**row) for row in self.kept()),
+            stage=stage,
+            checkpoint=checkpoint,
+        )
+
+    def acknowledgements(self) -> list[dict[str, Any]]:
+        """Rows "command", "stage", "step", "time": where each command took effect."""
+        return self._rows(
+            "SELECT command, stage, step, time FROM acknowledgements ORDER BY command"
+        )
+
+    def sessions(self) -> list[dict[str, Any]]:
+        """One row per worker process that worked on the run, in order.
+
+        Returns:
+            Rows "id", "pid", "started", "working" (when its first stage began, or None),
+            "flops_before" (done by then), "ended" (None while it runs; the last heartbeat of a
+            process that was killed, filled in by the next one) and "resumed_from" (words, None
+            for the first).
+        """
+        return self._rows(
+            "SELECT id, pid, started, working, flops_before, ended, resumed_from "
+            "FROM sessions ORDER BY id"
+        )
+
+
+def _with_nan(row: dict[str, Any]) -> dict[str, Any]:
+    """SQLite stores NaN as NULL."""
+    if row["value"] is None:
+        row["value"] = math.nan
+    return row
