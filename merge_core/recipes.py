@@ -107,6 +107,11 @@ class Training:
             "milestones are growing epochs above 0",
         )
 
+    def over(self, epochs: int) -> "Training":
+        """The same training in another number of epochs, milestones moved in proportion."""
+        milestones = {max(1, round(m * epochs / max(self.epochs, 1))) for m in self.milestones}
+        return dataclasses.replace(self, epochs=epochs, milestones=tuple(sorted(milestones)))
+
 
 PAPER_SCHEDULE = GrowthLaw(start=0.01, growth=0.05, epochs=150)
 """λ as the paper's code has it for the sine problem: 0.01 at the start, 14.5 at the end."""
