@@ -356,8 +356,8 @@ def test_a_failed_write_leaves_nothing_and_the_next_succeeds(store: Store):
             stage="teacher_a",
             epoch=2,
             step=20,
-            metrics={"good": 1.0, "bad": "x"},
-            checkpoint=dict,  # pyright: ignore[reportArgumentType]
+            metrics={"good": 1.0, "bad": "x"},  # pyright: ignore[reportArgumentType]
+            checkpoint=dict,
         )
         with pytest.raises(ValueError, match="x"):
             writer.write(bad)

@@ -10,6 +10,7 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,10 @@ from merge_core.store.writer import RunWriter
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-[a-z0-9]+-s\d+-[0-9a-f]{4}")
 """`<recipe>-<preset>-s<seed>-<4 hex digits>`."""
+
+
+_parsed = lru_cache(maxsize=1024)(Recipe.from_json)
+"""Recipes of listed runs: parsing them again would be half the time of a list."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,7 +158,7 @@ class Store:
         found = []
         for row in self._indexed("SELECT * FROM runs ORDER BY created DESC, rowid DESC"):
             try:
-                recipe = Recipe.from_json(row["recipe"])
+                recipe = _parsed(row["recipe"])
             except RecipeError:
                 continue
             try:

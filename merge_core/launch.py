@@ -1,0 +1,121 @@
+"""Starting and stopping workers from a terminal or a page (no torch).
+
+A worker is a process of its own in a session of its own: it goes on when the terminal or the
+browser that started it is closed.
+"""
+
+import os
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import psutil
+
+from merge_core import places
+from merge_core.errors import StoreError
+from merge_core.recipes import Recipe
+from merge_core.store import Store
+
+DEVICES = ("auto", "cpu", "cuda", "mps")
+"""What a person may ask for; whether the machine has it is found by the worker."""
+
+
+def begin(
+    store: Store, recipe: Recipe, device: str = "auto", data: Path | None = None
+) -> tuple[str, subprocess.Popen[bytes]]:
+    """Create a run and start its worker; returns the run's name and the process.
+
+    Raises:
+        StoreError: the store cannot be written.
+        RecipeError: the recipe's name cannot be part of a run's name.
+    """
+    name = store.create(recipe, device)
+    return name, _start(store, name, data, after=0)
+
+
+def resume(store: Store, name: str, data: Path | None = None) -> subprocess.Popen[bytes]:
+    """Start a worker that goes on with a stopped, failed, lost or never started run.
+
+    Raises:
+        StoreError: the run is unknown, a sample, running or finished.
+    """
+    commands = store.commands(name)
+    with store.open(name) as reader:
+        state = reader.status()["state"]
+    if state == "finished":
+        raise StoreError(f"Run {name} is finished; look at it with `netweld show {name}`.")
+    if state == "running":
+        raise StoreError(f"Run {name} is running; look at it with `netweld show {name}`.")
+    # A wish to stop that an earlier worker did not live to see is not meant for the new one.
+    return _start(store, name, data, after=commands[-1].id if commands else 0)
+
+
+def stop(store: Store, name: str) -> int:
+    """Ask the worker of a run to stop; returns the command's id.
+
+    Raises:
+        StoreError: the run is unknown, a sample, or not running.
+    """
+    store.directory(name)
+    with store.open(name) as reader:
+        state = reader.status()["state"]
+    if state not in ("queued", "running"):
+        raise StoreError(f"Run {name} is {state}, not running; there is nothing to stop.")
+    return store.command(name, "stop")
+
+
+def _start(store: Store, name: str, data: Path | None, after: int) -> subprocess.Popen[bytes]:
+    with store.open(name) as reader:
+        threads = reader.facts().get("threads") or available_threads()
+    environment = {
+        **os.environ,
+        "NETWELD_HOME": str(store.home),
+        "NETWELD_DATA": str((data or places.data_directory()).expanduser().resolve()),
+        # The number of threads decides in which order sums are taken, so a resumed run needs the
+        # number it started with. Threads that spin while they wait would starve the dashboard.
+        "OMP_NUM_THREADS": str(threads),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if places.dashboard() == places.PACKAGE.parent:  # a checkout, perhaps not installed
+        paths = [str(places.PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
+        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    # -P: without it, a file called random.py where the user happens to be would be imported.
+    command = [sys.executable, "-P", "-m", "merge_core.worker", name, "--after", str(after)]
+    with (store.directory(name) / "worker.log").open("ab") as log:
+        process = subprocess.Popen(
+            command,
+            env=environment,
+            cwd=store.home,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    # Somebody must wait for a child, or it stays behind as a zombie that looks alive.
+    threading.Thread(target=process.wait, name=f"reap {name}", daemon=True).start()
+    return process
+
+
+def available_threads() -> int:
+    """How many threads a worker uses: `OMP_NUM_THREADS`, or the physical cores at its disposal."""
+    wish = os.environ.get("OMP_NUM_THREADS", "")
+    if wish.isdecimal() and int(wish) > 0:
+        return int(wish)
+    limits = [psutil.cpu_count(logical=False) or os.cpu_count() or 1]
+    if hasattr(os, "sched_getaffinity"):
+        limits.append(len(os.sched_getaffinity(0)))
+    quota = _container_quota()
+    if quota is not None:
+        limits.append(quota)
+    return max(min(limits), 1)
+
+
+def _container_quota() -> int | None:
+    """Whole CPUs that a Linux container may use (control groups v2); None when not limited."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(int(quota) // int(period), 1)
