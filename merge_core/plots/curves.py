@@ -1,0 +1,268 @@
+"""Charts that are watched while a run runs, as ECharts options (plain dictionaries).
+
+Streamlit keeps an ECharts chart with a key in place when its option changes, so these move on
+without a flicker.
+"""
+
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from merge_core.plots.style import CIVIDIS, ENSEMBLE, NEUTRAL, stage_colour
+from merge_core.stages import STAGE_BY_KEY
+
+Option = dict[str, Any]
+_LINES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+MOST_LINES = 12
+"""How many channels may be drawn as lines of their own before nobody can tell them apart."""
+
+_TOOLBOX = {"feature": {"saveAsImage": {"title": "Save as image"}}, "right": 0, "top": 0}
+
+
+def _pairs(x: pd.Series, y: pd.Series) -> list[list[float | None]]:
+    """Points for a series; a missing value becomes a gap."""
+    return [
+        [float(a), None if pd.isna(b) else float(b)]
+        for a, b in zip(x.to_numpy(), y.to_numpy(), strict=True)
+    ]
+
+
+def _axis(name: str, *, log: bool) -> Option:
+    """An axis that does not begin at zero; a logarithmic one has ticks at powers of two."""
+    axis = {"name": name, "nameLocation": "middle", "nameGap": 44, "scale": True}
+    return axis | ({"type": "log", "logBase": 2} if log else {"type": "value"})
+
+
+def learning_curves(curves: pd.DataFrame, quantity: str, *, log: bool) -> Option:
+    """A quantity per stage over the epochs of the whole run.
+
+    Args:
+        curves: `merge_core.views.runs.curve_frame`.
+        quantity: "accuracy" or "loss"; held-out is a full line, training a dashed one.
+        log: a logarithmic scale.
+    """
+    series = []
+    for stage, group in curves.groupby("stage", sort=False):
+        role = STAGE_BY_KEY[str(stage)]
+        colour = stage_colour(role.key, role.role)
+        for split, kind in (("heldout", "solid"), ("train", "dashed")):
+            column = f"{split}_{quantity}"
+            if column not in group:
+                continue
+            series.append(
+                {
+                    "type": "line",
+                    "name": role.title,
+                    "data": _pairs(group["run_epoch"], group[column]),
+                    "showSymbol": split == "heldout",
+                    "symbolSize": 6,
+                    "symbol": "diamond" if role.role == "control" else "circle",
+                    "lineStyle": {"type": kind, "width": 3 if split == "heldout" else 1.5},
+                    "itemStyle": {"color": colour},
+                    "color": colour,
+                    "endLabel": {"show": False},
+                    "tooltip": {"valueFormatter": "%.4f"},
+                }
+            )
+    return {
+        "animation": False,
+        "toolbox": _TOOLBOX,
+        "tooltip": {"trigger": "item", "formatter": "{a}<br/>epoch, value: {c}"},
+        "legend": {"type": "scroll", "top": 0, "left": 0, "right": 40},
+        "grid": {"left": 28, "right": 24, "top": 40, "bottom": 32, "containLabel": True},
+        "xAxis": {
+            "type": "value",
+            "name": "epochs of the whole run",
+            "nameLocation": "middle",
+            "nameGap": 28,
+            "min": 0,
+            "max": float(curves["planned"].max()) if len(curves) else 1,
+        },
+        "yAxis": _axis(quantity, log=log),
+        "series": series,
+    }
+
+
+def schedule_curve(weights: np.ndarray, epochs: int, *, log: bool) -> Option:
+    """λ over the epochs of the gate stage.
+
+    Args:
+        weights: λ at equal steps of the stage, `(steps,)`.
+        epochs: epochs of the gate stage.
+        log: a logarithmic scale.
+    """
+    x = np.linspace(0, epochs, len(weights), endpoint=False)
+    return {
+        "animation": False,
+        "tooltip": {"trigger": "axis", "valueFormatter": "%.3g"},
+        "grid": {"left": 8, "right": 16, "top": 32, "bottom": 32, "containLabel": True},
+        "xAxis": {
+            "type": "value",
+            "name": "epochs of the gate stage",
+            "nameLocation": "middle",
+            "nameGap": 28,
+            "max": epochs,
+        },
+        "yAxis": {"type": "log" if log else "value", "name": "λ", "scale": log},
+        "series": [
+            {
+                "type": "line",
+                "name": "λ",
+                "step": "end",
+                "showSymbol": False,
+                "data": [[float(a), float(b)] for a, b in zip(x, weights, strict=True)],
+                "lineStyle": {"width": 3, "color": ENSEMBLE},
+                "itemStyle": {"color": ENSEMBLE},
+            }
+        ],
+    }
+
+
+def gate_evolution(
+    probability: np.ndarray,
+    epochs: np.ndarray,
+    labels: list[str],
+    order: np.ndarray,
+    weights: np.ndarray,
+    chosen: list[int],
+    planned: int,
+) -> Option:
+    """P[open] of every channel of a space over the epochs, and λ on the same time axis.
+
+    Three panels share the epochs: the heat map (one line of cells per channel), the mean against ½
+    with the chosen channels, and λ.
+
+    Args:
+        probability: `(epochs, channels)` in [0, 1].
+        epochs: `(epochs,)` epochs done, from 1.
+        labels: the channels' names, e.g. "A 5".
+        order: channels from the bottom of the heat map to its top.
+        weights: λ at each epoch, `(epochs,)`.
+        chosen: channels drawn as lines; at most `MOST_LINES`.
+        planned: epochs of the gate stage, so that the time axis stays where it is.
+    """
+    assert len(chosen) <= MOST_LINES
+    ticks = [str(epoch) for epoch in range(1, max(planned, len(epochs)) + 1)]
+    cells = [
+        [int(epoch) - 1, place, round(float(probability[row, channel]), 4)]
+        for row, epoch in enumerate(epochs)
+        for place, channel in enumerate(order)
+    ]
+    mean = probability.mean(1)
+
+    def line(name: str, values: np.ndarray, panel: int, colour: str, width: float) -> Option:
+        return {
+            "type": "line",
+            "name": name,
+            "xAxisIndex": panel,
+            "yAxisIndex": panel,
+            "data": [[int(e) - 1, round(float(v), 6)] for e, v in zip(epochs, values, strict=True)],
+            "showSymbol": len(epochs) < 3,
+            "lineStyle": {"width": width, "color": colour},
+            "itemStyle": {"color": colour},
+            "endLabel": {"show": panel == 1, "formatter": "{a}", "color": "inherit"},
+            "labelLayout": {"moveOverlap": "shiftY"},
+        }
+
+    half = {
+        "silent": True,
+        "symbol": "none",
+        "lineStyle": {"type": "dashed", "color": NEUTRAL, "width": 2},
+        "label": {"formatter": "½", "position": "insideStartTop", "color": NEUTRAL},
+        "data": [{"yAxis": 0.5}],
+    }
+    lines = [line("mean", mean, 1, "#009E73", 4) | {"markLine": half}]
+    lines += [
+        line(labels[channel], probability[:, channel], 1, _LINES[i % len(_LINES)], 1.5)
+        for i, channel in enumerate(chosen)
+    ]
+    grids = [("4%", "50%"), ("60%", "18%"), ("84%", "9%")]
+    return {
+        "animation": False,
+        "toolbox": _TOOLBOX,
+        "tooltip": {"trigger": "item"},
+        "axisPointer": {"link": [{"xAxisIndex": "all"}]},
+        "grid": [{"left": 64, "right": 84, "top": top, "height": height} for top, height in grids],
+        "xAxis": [
+            {
+                "type": "category",
+                "data": ticks,
+                "gridIndex": panel,
+                "axisLabel": {"show": panel == 2},
+                "axisTick": {"show": panel == 2},
+                "name": "epochs of the gate stage" if panel == 2 else "",
+                "nameLocation": "middle",
+                "nameGap": 26,
+                "axisPointer": {"show": True, "label": {"show": panel == 2}},
+            }
+            for panel in range(3)
+        ],
+        "yAxis": [
+            {
+                "type": "category",
+                "gridIndex": 0,
+                "data": [labels[channel] for channel in order],
+                "axisTick": {"show": False},
+            },
+            {"gridIndex": 1, "min": 0, "max": 1, "interval": 0.5, "name": "P[open]"},
+            {"gridIndex": 2, "name": "λ", "splitNumber": 2},
+        ],
+        "visualMap": {
+            "seriesIndex": 0,
+            "min": 0,
+            "max": 1,
+            "calculable": False,
+            "precision": 1,
+            "right": 0,
+            "top": "4%",
+            "itemHeight": 180,
+            "text": ["open", "shut"],
+            "inRange": {"color": list(CIVIDIS)},
+        },
+        "series": [
+            {
+                "type": "heatmap",
+                "name": "P[open]",
+                "data": cells,
+                "progressive": 0,
+                "emphasis": {"itemStyle": {"borderColor": "#FFFFFF", "borderWidth": 1}},
+            },
+            *lines,
+            line("λ", weights, 2, ENSEMBLE, 3),
+        ],
+    }
+
+
+def gate_histogram(probability: np.ndarray, epoch: int) -> Option:
+    """How the gates of a space are spread over P[open] at one epoch.
+
+    Args:
+        probability: `(channels,)` in [0, 1].
+        epoch: epochs done, for the axis title.
+    """
+    counts, edges = np.histogram(probability, bins=20, range=(0, 1))
+    return {
+        "animation": False,
+        "tooltip": {"trigger": "axis"},
+        "grid": {"left": 8, "right": 16, "top": 32, "bottom": 32, "containLabel": True},
+        "xAxis": {
+            "type": "category",
+            "data": [f"{low:.2f}–{low + 0.05:.2f}" for low in edges[:-1]],
+            "name": f"P[open] after epoch {epoch}",
+            "nameLocation": "middle",
+            "nameGap": 28,
+        },
+        "yAxis": {"name": "channels", "minInterval": 1},
+        "series": [
+            {
+                "type": "bar",
+                "name": "channels",
+                "data": [
+                    {"value": int(count), "itemStyle": {"color": CIVIDIS[min(i // 2, 9)]}}
+                    for i, count in enumerate(counts)
+                ],
+                "barCategoryGap": "8%",
+            }
+        ],
+    }

@@ -1,0 +1,56 @@
+"""The colours and the frame that all charts share.
+
+Categories take the Okabe-Ito colours, magnitudes take cividis; both stay apart for colour-blind
+eyes and in both themes. Text takes its colour from the page's theme, so none is set here.
+"""
+
+import plotly.graph_objects as go
+
+TEACHER_COLOURS = ("#0072B2", "#E69F00")
+TEACHER_NAMES = ("A", "B")
+STUDENT = "#009E73"
+ENSEMBLE = "#CC79A7"
+CONTROL = "#8A8F98"
+KEPT = "#E3001B"
+"""The outline of kept filters, red as in the paper's Fig. 2; always together with a mark."""
+NEUTRAL = "#8A8F98"
+GRID = "rgba(138, 143, 152, 0.25)"
+CLEAR = "rgba(0, 0, 0, 0)"
+CIVIDIS = (
+    "#00224E",
+    "#123570",
+    "#3B496C",
+    "#575D6D",
+    "#707173",
+    "#8A8678",
+    "#A59C74",
+    "#C3B369",
+    "#E1CC55",
+    "#FEE838",
+)
+
+ROLE_COLOURS = {"bound": ENSEMBLE, "merge": STUDENT, "control": CONTROL}
+
+
+def stage_colour(stage: str, role: str) -> str:
+    """The colour of a stage's marks: one for each teacher, one for each other role."""
+    if role == "teacher":
+        return TEACHER_COLOURS[0 if stage == "teacher_a" else 1]
+    return ROLE_COLOURS[role]
+
+
+def frame(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:
+    """Give a figure the margins, grid and legend of all figures here; returns it."""
+    figure.update_layout(
+        height=height,
+        margin={"l": 8, "r": 8, "t": 8, "b": 8},
+        paper_bgcolor=CLEAR,
+        plot_bgcolor=CLEAR,
+        showlegend=legend,
+        legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "font": {"size": 14}},
+        hoverlabel={"align": "left"},
+    )
+    text = {"tickfont": {"size": 14}, "title_font": {"size": 14}}
+    figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True, **text)
+    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True, **text)
+    return figure

@@ -1,0 +1,271 @@
+"""A run as tables and sentences: its name, its stages, its curves, its verdict."""
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+
+import pandas as pd
+
+from merge_core.errors import RecipeError
+from merge_core.presets import find_preset
+from merge_core.recipes import Recipe
+from merge_core.stages import STAGE_BY_KEY, STAGES
+from merge_core.store import RunReader, RunSummary
+
+ALIVE = ("queued", "running")
+STATE_WORDS = {
+    "queued": "◌ queued",
+    "running": "▶ running",
+    "finished": "✓ finished",
+    "stopped": "■ stopped",
+    "failed": "✗ failed",
+    "lost": "? lost",
+}
+
+
+def recipe_title(recipe: Recipe) -> str:
+    """The title of the preset a recipe came from; its name when no preset has that name."""
+    try:
+        return find_preset(recipe.name, recipe.preset).title
+    except RecipeError:
+        return recipe.name
+
+
+def run_label(summary: RunSummary) -> str:
+    """A run's name for people: recipe, seed, state, and which of several it is."""
+    kind = "sample" if summary.sample else STATE_WORDS[summary.state]
+    tail = "" if summary.sample else f" · {summary.name.rsplit('-', 1)[-1]}"
+    return f"{recipe_title(summary.recipe)} · seed {summary.recipe.seed} · {kind}{tail}"
+
+
+def duration(seconds: float) -> str:
+    """A time span in the unit that people would use: "8 s", "3 min 20 s", "2 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def flops_text(flops: float) -> str:
+    """Floating-point operations with a prefix: "3.2 TFLOP"."""
+    if flops <= 0:
+        return "0 FLOP"
+    power = min(int(math.log10(flops) // 3), 6)
+    return f"{flops / 10 ** (3 * power):.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[power]}FLOP"
+
+
+def stage_frame(reader: RunReader) -> pd.DataFrame:
+    """One row per stage of the run, in the order of `STAGES`.
+
+    Columns: stage, title, role, note, state ("waiting", "running", "finished"), epochs, steps,
+    flops, seconds, train, heldout, test (in the recipe's metric; NaN before the stage is over),
+    returned.
+    """
+    metric = reader.recipe.metric
+    scores = {
+        (row["stage"], row["split"]): row["value"]
+        for row in reader.scores()
+        if row["metric"] == metric
+    }
+    known = {row["stage"]: row for row in reader.stages()}
+    returned = reader.facts().get("returned")
+    rows = []
+    for stage in STAGES:
+        row = known.get(stage.key)
+        if row is None:
+            continue
+        finished, started = row["finished"] is not None, row["started"] is not None
+        rows.append(
+            {
+                "stage": stage.key,
+                "title": stage.title,
+                "role": stage.role,
+                "note": stage.note,
+                "state": "finished" if finished else "running" if started else "waiting",
+                "epochs": row["epochs"],
+                "steps": row["steps"],
+                "flops": row["flops"],
+                "seconds": row["seconds"],
+                "train": scores.get((stage.key, "train"), math.nan),
+                "heldout": scores.get((stage.key, "heldout"), math.nan),
+                "test": scores.get((stage.key, "test"), math.nan),
+                "returned": stage.key == returned,
+            }
+        )
+    columns = ["stage", "title", "role", "note", "state", "epochs", "steps", "flops", "seconds"]
+    frame = pd.DataFrame(rows, columns=[*columns, "train", "heldout", "test", "returned"])
+    return frame.astype({"seconds": float, "train": float, "heldout": float, "test": float})
+
+
+def stage_table(stages: pd.DataFrame, metric: str) -> pd.DataFrame:
+    """`stage_frame` with the words of a page: what is shown beside the strip of stages."""
+    words = {"waiting": "◌ waiting", "running": "▶ running", "finished": "✓ finished"}
+    return pd.DataFrame(
+        {
+            "Stage": [
+                f"{title} ★ returned" if returned else title
+                for title, returned in zip(stages["title"], stages["returned"], strict=True)
+            ],
+            "State": [words[state] for state in stages["state"]],
+            "Epochs": stages["epochs"],
+            f"Held-out {metric}": stages["heldout"],
+            f"Test {metric}": stages["test"],
+            f"Train {metric}": stages["train"],
+            "Work": [flops_text(flops) for flops in stages["flops"]],
+            "Time": ["" if math.isnan(s) else duration(s) for s in stages["seconds"]],
+            "What it is": stages["note"],
+        }
+    )
+
+
+def curve_frame(reader: RunReader) -> pd.DataFrame:
+    """The metrics of every epoch of every trained stage, one row per epoch.
+
+    Columns: stage, epoch (from 1 in its stage), run_epoch (from 1 over the whole run), planned
+    (epochs of the whole run), and one column per metric, e.g. heldout_accuracy, train_loss, lambda.
+    """
+    offsets, planned = {}, 0
+    by_stage = {row["stage"]: row for row in reader.stages()}
+    for stage in STAGES:
+        if stage.key in by_stage:
+            offsets[stage.key] = planned
+            planned += by_stage[stage.key]["epochs"]
+    long = pd.DataFrame(reader.metrics(), columns=["stage", "epoch", "step", "name", "value"])
+    if long.empty:
+        return pd.DataFrame(columns=["stage", "epoch", "run_epoch", "planned"])
+    wide = long.pivot_table(index=["stage", "epoch"], columns="name", values="value").reset_index()
+    wide["run_epoch"] = wide["epoch"] + wide["stage"].map(offsets)
+    wide["planned"] = planned
+    wide.columns.name = None
+    return wide.sort_values("run_epoch", ignore_index=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdict:
+    """What a finished run says, honestly.
+
+    Attributes:
+        better: the returned network beats the better teacher and every control on test.
+        sentence: what beats what, by how much, on which split.
+        caution: how far the sentence can be trusted.
+    """
+
+    better: bool
+    sentence: str
+    caution: str
+
+
+def verdict(recipe: Recipe, stages: pd.DataFrame) -> Verdict | None:
+    """Compare the returned network on test with the better teacher and the controls.
+
+    The better teacher is the better one on test, which is the harder comparison.
+
+    Args:
+        recipe: the run's recipe.
+        stages: `stage_frame` of the run.
+
+    Returns:
+        None before the run has returned a student.
+    """
+    scores = stages.dropna(subset=["test"]).set_index("stage")
+    returned = scores[scores["returned"]]
+    if returned.empty or not {"teacher_a", "teacher_b"} <= set(scores.index):
+        return None
+    value = float(returned["test"].iloc[0])
+    teachers = [(float(scores.loc[key, "test"]), key) for key in ("teacher_a", "teacher_b")]
+    best = (max if recipe.metric == "accuracy" else min)(teachers)[1]
+    rivals = [best, *(key for key in ("random_half", "trained_on") if key in scores.index)]
+    names = {
+        "teacher_a": "the better teacher (A)",
+        "teacher_b": "the better teacher (B)",
+        "random_half": "a random half, fine-tuned",
+        "trained_on": "teacher A trained on",
+    }
+    wins, losses = [], []
+    for rival in rivals:
+        other = float(scores.loc[rival, "test"])
+        words = f"{names[rival]} ({_number(other, recipe)}, {_difference(value, other, recipe)})"
+        (wins if recipe.better(value, other) else losses).append(words)
+    head = (
+        f"The returned network ({returned['title'].iloc[0].lower()}) has a test {recipe.metric} "
+        f"of {_number(value, recipe)}."
+    )
+    parts = [head]
+    if wins:
+        parts.append(f"It beats {_listed(wins)}.")
+    if losses:
+        parts.append(f"It does not beat {_listed(losses)}.")
+    return Verdict(
+        better=not losses, sentence=" ".join(parts), caution=_caution(recipe, value, len(rivals))
+    )
+
+
+def _number(value: float, recipe: Recipe) -> str:
+    return f"{value:.3f}" if recipe.metric == "accuracy" else f"{value:.4f}"
+
+
+def _difference(value: float, other: float, recipe: Recipe) -> str:
+    if recipe.metric == "accuracy":
+        return f"{(value - other) * 100:+.1f} points".replace("-", "−")
+    return f"{'lower' if value < other else 'higher'} by {abs(value - other):.4f}"
+
+
+def _listed(items: list[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def _caution(recipe: Recipe, value: float, rivals: int) -> str:
+    text = "This is one run with one seed (n = 1): other seeds may tell otherwise."
+    if rivals < 3:
+        text += " The controls are missing, so the gain may come from more training alone."
+    if recipe.metric == "accuracy" and recipe.data.test and 0 < value < 1:
+        error = math.sqrt(2 * value * (1 - value) / recipe.data.test)
+        text += (
+            f" On {recipe.data.test:,} test examples, differences below about "
+            f"{200 * error:.1f} points can be chance."
+        )
+    return text
+
+
+def budget(recipe: Recipe, device: str, stages: pd.DataFrame) -> str:
+    """What a run cost and how it was judged, in one line: beside every comparison."""
+    flops = stages.set_index("stage")["flops"]
+    way = sum(flops.get(key, 0.0) for key in ("teacher_a", "teacher_b", "gates", "fine_tune"))
+    control = flops.get("trained_on", 0.0)
+    text = (
+        f"Seed {recipe.seed}, {device}. Epochs: 2 × {recipe.teacher.epochs} teachers, "
+        f"{recipe.gating.epochs} gates, {recipe.fine_tune.epochs} fine-tuning; each control "
+        f"{recipe.extra_epochs}. Work: the merge with its teachers {flops_text(way)}"
+    )
+    if control:
+        text += f", teacher A trained on {flops_text(flops.get('teacher_a', 0.0) + control)}"
+    return text + ". Held-out chose the returned stage; test only reports."
+
+
+def runs_frame(summaries: Iterable[RunSummary]) -> pd.DataFrame:
+    """The table of runs: one row each, newest first, in the words of a page."""
+    rows = []
+    for run in summaries:
+        returned = STAGE_BY_KEY[run.returned].title if run.returned else ""
+        rows.append(
+            {
+                "Run": run.name,
+                "Recipe": f"{recipe_title(run.recipe)} ({run.recipe.preset})",
+                "Seed": run.recipe.seed,
+                "State": "sample" if run.sample else STATE_WORDS[run.state],
+                "Done": 100 * run.fraction,
+                "Returned": returned,
+                "Test score": ""
+                if run.score is None
+                else f"{_number(run.score, run.recipe)} {run.recipe.metric}",
+                "Device": run.device,
+                "Started": ""
+                if run.sample
+                else datetime.fromtimestamp(run.created).strftime("%Y-%m-%d %H:%M"),
+            }
+        )
+    columns = ["Run", "Recipe", "Seed", "State", "Done", "Returned", "Test score", "Device"]
+    return pd.DataFrame(rows, columns=[*columns, "Started"])

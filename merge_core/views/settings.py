@@ -1,0 +1,38 @@
+"""A recipe from the few settings that a page offers."""
+
+import dataclasses
+
+from merge_core.recipes import Recipe
+from merge_core.schedules import GrowthLaw
+
+
+def with_settings(
+    recipe: Recipe,
+    *,
+    seed: int,
+    epochs: tuple[int, int, int],
+    schedule: tuple[float, float, int],
+) -> Recipe:
+    """A copy of a preset's recipe with a page's settings.
+
+    Args:
+        recipe: a preset's recipe.
+        seed: decides every random draw.
+        epochs: of each teacher, of the gates, of fine-tuning; the learning rate's milestones move
+            in proportion.
+        schedule: λ₀, its growth and its epochs of growth.
+
+    Raises:
+        RecipeError: a value that does not fit.
+    """
+    start, growth, spread = schedule
+    return dataclasses.replace(
+        recipe,
+        seed=seed,
+        teacher=recipe.teacher.over(epochs[0]),
+        gating=recipe.gating.over(epochs[1]),
+        fine_tune=recipe.fine_tune.over(epochs[2]),
+        gates=dataclasses.replace(
+            recipe.gates, schedule=GrowthLaw(start=start, growth=growth, epochs=spread)
+        ),
+    )

@@ -1,0 +1,89 @@
+"""Channels: which teacher each channel of the merged network comes from."""
+
+import streamlit as st
+
+from merge_core.plots.channels import origins
+from merge_core.views.channels import provenance, share_frame
+from merge_core.views.filters import FirstLayer, first_layer
+from pages import shared
+
+
+def pairs(layer: FirstLayer) -> None:
+    """The first layer's filters paired by likeness."""
+    from merge_core.views.pairs import pair_filters  # loads SciPy, which no other page needs
+
+    found = pair_filters(layer)
+    st.subheader(f"Pairs in the first layer ({layer.space})")
+    st.markdown(
+        f"Each filter of teacher A is paired with the one of teacher B that is most like it. "
+        f"Of {layer.size} pairs, **{found.both}** survived twice, **{found.one}** once and "
+        f"**{found.neither}** not at all. A pair that survives twice may be a channel wasted."
+    )
+    st.caption(
+        "Paired by the cosine of their weights, one to one (Hungarian algorithm). Only the first "
+        "layer can be compared by its weights: both teachers read the same inputs there."
+    )
+    shared.table(
+        found.table,
+        key="pairs",
+        title="The pairs as a table",
+        alt="Pairs of first-layer filters, their similarity and which survived",
+        file="pairs.csv",
+    )
+
+
+def content() -> None:
+    """The page for the picked run."""
+    summary = shared.picked_summary()
+    shared.state_note(summary)
+    with shared.open_run(summary) as reader:
+        shares = share_frame(reader)
+        kept = provenance(reader)
+        layer = first_layer(reader, "cut")
+    if shares.empty:
+        st.info("The cut has not been made yet in this run; its channels come from both teachers.")
+        return
+    total, from_a = int(shares["size"].sum()), int(shares["from_a"].sum())
+    st.markdown(
+        f"The merged network has **{total} channels** in {len(shares)} "
+        f"{'space' if len(shares) == 1 else 'spaces'}: {from_a} come from teacher A, "
+        f"{total - from_a} from teacher B."
+    )
+    shared.plotly(
+        origins(shares),
+        key="origins",
+        alt=f"Share of kept channels from each teacher: {from_a} of {total} from A",
+    )
+    st.caption("Each bar is one channel space; the dashed line is an even share.")
+    if layer is not None:
+        pairs(layer)
+    st.subheader("Where each channel comes from")
+    spaces = list(dict.fromkeys(kept["space"]))
+    space = st.segmented_control(
+        "Channel space", spaces, default=spaces[0], required=True, key=f"origin-{summary.name}"
+    )
+    words = kept[kept["space"] == space].rename(
+        columns={
+            "space": "Space",
+            "position": "Channel of the merged network",
+            "teacher": "Teacher",
+            "index": "Channel of that teacher",
+            "probability": "P[open]",
+            "gate": "Gate",
+        }
+    )
+    st.dataframe(
+        words,
+        hide_index=True,
+        key=f"provenance-{space}",
+        alt=f"Provenance of every channel of space {space}",
+        column_config={
+            "P[open]": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1),
+            "Gate": st.column_config.NumberColumn(format="%.3f"),
+        },
+    )
+    shared.download(kept, key="provenance-csv", file=f"{summary.name}-provenance.csv")
+
+
+st.header("Channels")
+shared.live(content, every=2)

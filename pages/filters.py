@@ -1,0 +1,121 @@
+"""Filters: the first layers of both teachers and of the merged network (the paper's Fig. 2)."""
+
+import streamlit as st
+
+from merge_core.plots.filters import filter_bands, hinges
+from merge_core.stages import RETURNABLE, STAGE_BY_KEY
+from merge_core.views.filters import (
+    FirstLayer,
+    channel_table,
+    first_layer,
+    hinge_frame,
+    sine_target,
+    tile_frame,
+)
+from pages import shared
+
+NORMALISE = {
+    "filter": "each filter by itself",
+    "layer": "each network's layer",
+    "globally": "all together",
+}
+ORDER = {"original": "as in the networks", "gate": "most open first"}
+
+
+def pictures(layer: FirstLayer) -> None:
+    """Tiles of convolution filters."""
+    with st.container(horizontal=True):
+        order = st.segmented_control(
+            "Order", ORDER, format_func=ORDER.__getitem__, default="original", required=True, key="order"
+        )
+        normalise = st.segmented_control(
+            "Contrast",
+            NORMALISE,
+            format_func=NORMALISE.__getitem__,
+            default="filter",
+            required=True,
+            key="contrast",
+            help="What the brightest colour stands for. Zero is always mid-grey.",
+        )
+    figure = filter_bands(tile_frame(layer, order), layer.weights, normalise)
+    shared.plotly(figure, key="tiles", alt=_alt(layer))
+    inputs, *size = layer.weights[0].shape[1:]
+    colours = "in the colours they look for" if inputs == 3 else "as the mean over their inputs"
+    st.caption(
+        f"{layer.size} filters of {size[0]}×{size[1]} per network, {colours}; mid-grey is zero. "
+        f"Hover over a filter for its gate."
+    )
+
+
+def bends(layer: FirstLayer) -> None:
+    """Hinges of a network with one input."""
+    neurons, outside = hinge_frame(layer)
+    shared.plotly(hinges(neurons, sine_target()), key="hinges", alt=_alt(layer))
+    names = ["A", "B", "the merged network"]
+    counts = ", ".join(f"{n} of {name}" for n, name in zip(outside, names, strict=False))
+    st.caption(
+        f"Each hidden neuron is a hinge: it bends at x = −bias / weight, and the triangle points "
+        f"to the side on which it is active. Filled with a red edge: kept. Hollow: cut away. "
+        f"Neurons that bend outside the data are not drawn: {counts}, of {layer.size} each."
+    )
+
+
+def _alt(layer: FirstLayer) -> str:
+    if not len(layer.kept):
+        return "First layers of both teachers; the cut has not been made yet"
+    from_a = int((layer.kept < layer.size).sum())
+    return (
+        f"First layers of teacher A, teacher B and the merged network; {from_a} channels are kept "
+        f"from A and {len(layer.kept) - from_a} from B"
+    )
+
+
+def content() -> None:
+    """The page for the picked run."""
+    summary = shared.picked_summary()
+    shared.state_note(summary)
+    with shared.open_run(summary) as reader:
+        stored = [row["name"] for row in reader.artifacts()]
+        there = [key for key in RETURNABLE if key in stored]
+        stage = ""
+        if there:
+            start = summary.returned if summary.returned in there else there[-1]
+            stage = st.segmented_control(
+                "The merged network's row, after the stage",
+                there,
+                format_func=lambda key: (
+                    STAGE_BY_KEY[key].title + (" ★ returned" if key == summary.returned else "")
+                ),
+                default=start,
+                required=True,
+                key=f"stage-{summary.name}",
+            )
+        layer = first_layer(reader, stage)
+    if layer is None:
+        st.info("Teacher A is not trained yet, so there are no filters to look at; wait a little.")
+        return
+    if len(layer.kept):
+        from_a = int((layer.kept < layer.size).sum())
+        mark = "red outline and ✓" if layer.is_convolution else "filled, with a red edge"
+        st.markdown(
+            f"Of the two teachers' {2 * layer.size} first-layer channels, **{len(layer.kept)} are "
+            f"kept** ({mark}): {from_a} from teacher A, {len(layer.kept) - from_a} "
+            f"from teacher B."
+        )
+    else:
+        st.info("The cut has not been made yet: kept filters get a red outline and a ✓ then.")
+    if layer.is_convolution:
+        pictures(layer)
+    else:
+        bends(layer)
+    shared.table(
+        channel_table(layer),
+        key="filter-table",
+        title="The channels as a table",
+        alt="Gate and fate of every first-layer channel",
+        file=f"{summary.name}-first-layer.csv",
+    )
+
+
+st.header("First layer")
+shared.live(content, every=2)

@@ -1,0 +1,108 @@
+"""Gates: how the gates learned which channels to keep."""
+
+import numpy as np
+import streamlit as st
+
+from merge_core.plots.curves import MOST_LINES, gate_evolution, gate_histogram
+from merge_core.views.channels import Openness, gated_spaces, openness
+from pages import shared
+
+ORDER = {"probability": "most open on top", "index": "by index"}
+
+
+def evolution(history: Openness, order: str, chosen: list[str]) -> None:
+    """The heat map, the lines and λ."""
+    labels = history.labels
+    mean = history.probability.mean(1)
+    shared.echarts(
+        gate_evolution(
+            history.probability,
+            history.epochs,
+            labels,
+            history.order(order),
+            history.weights,
+            [labels.index(label) for label in chosen if label in labels],
+            history.planned,
+        ),
+        key="evolution",
+        height=760,
+        alt=f"Open probability of {len(labels)} channels of space {history.space} over "
+        f"{len(history.epochs)} epochs; the mean ends at {mean[-1]:.2f}",
+    )
+    st.caption(
+        f"Space {history.space}: {len(labels)} channels of the big student, P[open] after each "
+        f"epoch of gates. The penalty weighed by λ pulls the mean to ½; it stands at "
+        f"{mean[-1]:.3f}. The {len(labels) // 2} most open channels are kept."
+    )
+
+
+def telling(history: Openness) -> list[str]:
+    """The most open, the least open and the two nearest to ½: a good first choice of lines."""
+    last = history.probability[-1]
+    closest = np.argsort(np.abs(last - 0.5), kind="stable")[:2]
+    chosen = dict.fromkeys([int(last.argmax()), *closest.tolist(), int(last.argmin())])
+    return [history.labels[index] for index in chosen]
+
+
+def content() -> None:
+    """The page for the picked run."""
+    summary = shared.picked_summary()
+    shared.state_note(summary)
+    with shared.open_run(summary) as reader:
+        spaces = gated_spaces(reader)
+        if not spaces:
+            st.info(
+                "The gates have not started to learn in this run; they come after both teachers "
+                "are trained."
+            )
+            return
+        with st.container(horizontal=True):
+            space = st.segmented_control(
+                "Channel space",
+                spaces,
+                default=spaces[0],
+                required=True,
+                key=f"space-{summary.name}",
+            )
+            order = st.segmented_control(
+                "Order",
+                ORDER,
+                format_func=ORDER.__getitem__,
+                default="probability",
+                required=True,
+                key="gate-order",
+            )
+        history = openness(reader, space)
+    assert history is not None, "a space with a history has one"
+    chosen = st.multiselect(
+        f"Channels drawn as lines (at most {MOST_LINES})",
+        history.labels,
+        default=telling(history),
+        max_selections=MOST_LINES,
+        key=f"lines-{summary.name}-{space}",
+        help="The first choice: the most open, the least open and the two nearest to ½.",
+    )
+    evolution(history, order, chosen)
+    st.subheader("How open the gates are at one epoch")
+    last = int(history.epochs[-1])
+    epoch = last
+    if len(history.epochs) > 1:
+        epoch = st.slider("Epoch", int(history.epochs[0]), last, last, key=f"epoch-{last}")
+    at = history.probability[int(np.flatnonzero(history.epochs == epoch)[0])]
+    shared.echarts(
+        gate_histogram(at, epoch),
+        key="histogram",
+        height=300,
+        alt=f"Histogram of P[open] of {len(at)} channels after epoch {epoch}",
+    )
+    shared.table(
+        history.table(),
+        key="gate-table",
+        title="The gates as a table",
+        alt="P[open] of every channel after every epoch",
+        file=f"{summary.name}-{space}-gates.csv",
+    )
+
+
+st.header("Gates")
+shared.live(content, every=1.5)

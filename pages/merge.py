@@ -1,0 +1,284 @@
+"""Merge: choose a recipe, see what it will cost, start it, watch it, stop it, resume it."""
+
+import streamlit as st
+
+from merge_core import launch
+from merge_core.plots.curves import learning_curves, schedule_curve
+from merge_core.presets import PRESETS, Preset, find_preset, recipe_names
+from merge_core.recipes import Recipe
+from merge_core.stages import STAGE_BY_KEY
+from merge_core.store import RunReader, RunSummary, Store
+from merge_core.views.estimates import Measured, estimate
+from merge_core.views.runs import (
+    curve_frame,
+    duration,
+    flops_text,
+    recipe_title,
+    stage_frame,
+    stage_table,
+)
+from merge_core.views.settings import with_settings
+from pages import shared
+
+RESUMABLE = ("stopped", "lost", "failed")
+
+
+def choose() -> tuple[Recipe, str]:
+    """The widgets of a new merge; returns its recipe and device."""
+    first, second, third, fourth = st.columns([3, 2, 2, 3])
+    titles = {name: find(name).title for name in recipe_names()}
+    name = first.selectbox(
+        "Recipe", list(titles), format_func=titles.__getitem__, key="recipe", persist_state="session"
+    )
+    presets = [preset.recipe.preset for preset in PRESETS if preset.recipe.name == name]
+    with second:
+        kind = st.segmented_control(
+            "Preset", presets, default=presets[0], required=True, key=f"preset-{name}"
+        )
+    with third:
+        seed = st.number_input(
+            "Seed", 0, 2**31 - 1, 0, key="seed", persist_state="session", help="Decides every draw."
+        )
+    with fourth:
+        device = st.segmented_control(
+            "Device",
+            launch.DEVICES,
+            default="auto",
+            required=True,
+            key="device",
+            persist_state="session",
+            help="auto takes CUDA, then MPS, then the CPU.",
+        )
+    preset = find_preset(name, kind)
+    st.caption(preset.story)
+    return settings(preset, int(seed)), device
+
+
+def find(name: str) -> Preset:
+    """The first preset of a recipe."""
+    return next(preset for preset in PRESETS if preset.recipe.name == name)
+
+
+def settings(preset: Preset, seed: int) -> Recipe:
+    """Epochs and λ schedule, with its curve."""
+    recipe = preset.recipe
+    tail = f"{recipe.name}-{recipe.preset}"
+    left, right = st.columns([2, 3])
+    with left:
+        st.markdown("**Epochs**")
+        with st.container(horizontal=True):
+            epochs = tuple(
+                int(
+                    st.number_input(
+                        label, low, 100_000, start, key=f"{key}-{tail}", persist_state="session"
+                    )
+                )
+                for key, label, low, start in (
+                    ("teacher", "each teacher", 1, recipe.teacher.epochs),
+                    ("gating", "gates", 1, recipe.gating.epochs),
+                    ("fine_tune", "fine-tuning", 0, recipe.fine_tune.epochs),
+                )
+            )
+        st.markdown(
+            "**λ schedule**",
+            help="λ weighs the penalty that pulls the mean of the gates to ½. It starts at λ₀ and "
+            "grows by g·√λ in each epoch of growth; the growth is spread over the gate stage.",
+        )
+        law = recipe.gates.schedule
+        with st.container(horizontal=True):
+            start = st.number_input(
+                "λ₀",
+                1e-6,
+                1e3,
+                law.start,
+                0.01,
+                "%.4g",
+                key=f"start-{tail}",
+                persist_state="session",
+            )
+            growth = st.number_input(
+                "growth g",
+                1e-6,
+                1e3,
+                law.growth,
+                0.01,
+                "%.4g",
+                key=f"growth-{tail}",
+                persist_state="session",
+            )
+            spread = st.number_input(
+                "epochs of growth",
+                1,
+                10_000,
+                law.epochs,
+                key=f"spread-{tail}",
+                persist_state="session",
+            )
+        log = st.toggle("Logarithmic scale", key="log", persist_state="session")
+    chosen = with_settings(
+        recipe,
+        seed=seed,
+        epochs=(epochs[0], epochs[1], epochs[2]),
+        schedule=(float(start), float(growth), int(spread)),
+    )
+    weights = chosen.gates.schedule.over(min(200, 20 * chosen.gating.epochs))
+    with right:
+        shared.echarts(
+            schedule_curve(weights, chosen.gating.epochs, log=log),
+            key="schedule",
+            height=240,
+            alt=f"λ grows from {weights[0]:.3g} to {weights[-1]:.3g} over the gate stage",
+        )
+        st.caption(
+            f"λ grows from {weights[0]:.3g} to {weights[-1]:.3g} over {chosen.gating.epochs} "
+            f"epochs of gates."
+        )
+    return chosen
+
+
+def cost(recipe: Recipe, device: str) -> None:
+    """What the merge will cost, before it starts."""
+    found = estimate(recipe, device, measured(recipe))
+    if found is None:
+        st.caption(
+            "No run of this recipe is known here, so there is no estimate yet; quick presets "
+            "finish within 90 seconds on two cores, teachers included."
+        )
+        return
+    st.markdown(
+        f"It will take about **{duration(found.seconds)}** and **{flops_text(found.flops)}**, "
+        f"controls included."
+    )
+    st.caption(found.source)
+
+
+def measured(recipe: Recipe) -> list[Measured]:
+    """The finished runs of the same recipe, newest first."""
+    found = []
+    for run in Store().runs():
+        if run.state == "finished" and run.recipe.name == recipe.name:
+            with Store().open(run.name) as reader:
+                found.append(
+                    Measured(
+                        name=run.name,
+                        recipe=run.recipe,
+                        device=run.device,
+                        sample=run.sample,
+                        stages=stage_frame(reader),
+                    )
+                )
+    return found
+
+
+def new_merge() -> None:
+    """The part of the page that starts a merge."""
+    with shared.errors_as_sentences():
+        recipe, device = choose()
+        cost(recipe, device)
+        if st.button("Start the merge", type="primary", icon=":material/play_arrow:", key="go"):
+            name, _ = launch.begin(Store(), recipe, device)
+            shared.show_run(name)
+            st.rerun(scope="app")
+
+
+def progress() -> None:
+    """The picked run: how far it is, its curves, its stages, and how to steer it."""
+    summary = shared.picked_summary()
+    with shared.open_run(summary) as reader:
+        bar(summary, reader)
+        buttons(summary)
+        curves = curve_frame(reader)
+        stages = stage_frame(reader)
+    metric = summary.recipe.metric
+    quantities = ["accuracy", "loss"] if metric == "accuracy" else ["loss"]
+    if not curves.empty:
+        with st.container(horizontal=True, vertical_alignment="center"):
+            quantity = st.segmented_control(
+                "Curve", quantities, default=metric, required=True, key=f"curve-{metric}"
+            )
+            log = st.toggle("Logarithmic scale", value=metric == "loss", key=f"curve-log-{metric}")
+        shared.echarts(
+            learning_curves(curves, quantity, log=log),
+            key="curves",
+            height=380,
+            alt=f"Learning curves: {quantity} of every trained stage over the run's epochs",
+        )
+        st.caption(
+            f"Full lines with marks: {quantity} on held-out examples. Dashed: on training "
+            f"examples. Seed {summary.recipe.seed}, {summary.device}."
+        )
+    if not stages.empty:
+        words = stage_table(stages, metric).drop(columns="What it is")
+        numbers = [f"Held-out {metric}", f"Test {metric}", f"Train {metric}"]
+        st.dataframe(
+            words,
+            hide_index=True,
+            key="progress-stages",
+            alt="State and scores of every stage",
+            column_config={name: st.column_config.NumberColumn(format="%.4f") for name in numbers},
+        )
+
+
+def bar(summary: RunSummary, reader: RunReader) -> None:
+    """How far the run is, in one line and a bar."""
+    if summary.state != "running":
+        shared.state_note(summary)
+        if summary.state == "finished":
+            kind = "This sample" if summary.sample else "This run"
+            took = reader.headway().elapsed
+            st.success(
+                f"{kind} is finished" + (f"; it took {duration(took)}." if took else "."),
+                icon=":material/check:",
+            )
+        return
+    status, headway = reader.status(), reader.headway()
+    steps = {row["stage"]: row["steps"] for row in reader.stages()}
+    where = "Getting ready"
+    if status["stage"]:
+        where = STAGE_BY_KEY[status["stage"]].title
+        if steps.get(status["stage"]):
+            where += f", step {status['step']:,} of {steps[status['stage']]:,}"
+    left = "" if headway.left is None else f" · about {duration(headway.left)} left"
+    st.progress(
+        min(headway.fraction, 1.0),
+        text=f"**{100 * headway.fraction:.0f} %** of the work · {where} · "
+        f"{duration(headway.elapsed)} so far{left}",
+    )
+
+
+def buttons(summary: RunSummary) -> None:
+    """Stop, resume, or go and look."""
+    with st.container(horizontal=True):
+        if summary.state == "running":
+            asked = st.session_state.get("stopping") == summary.name
+            if st.button(
+                "Stopping …" if asked else "Stop",
+                icon=":material/stop:",
+                key="stop",
+                disabled=asked,
+            ):
+                launch.stop(Store(), summary.name)
+                st.session_state["stopping"] = summary.name
+                st.rerun(scope="app")
+        elif summary.state in RESUMABLE and not summary.sample:
+            if st.button("Resume", type="primary", icon=":material/resume:", key="resume"):
+                launch.resume(Store(), summary.name)
+                st.session_state.pop("stopping", None)
+                st.rerun(scope="app")
+        elif summary.state == "finished":
+            st.page_link("pages/overview.py", label="See the result", icon=":material/home:")
+            st.page_link("pages/filters.py", label="See the filters", icon=":material/grid_view:")
+
+
+runs = {run.name: run for run in Store().runs()}
+picked = runs.get(st.session_state.get("run", ""))
+with st.expander(
+    "A new merge",
+    expanded=picked is None or picked.sample,
+    icon=":material/add:",
+    key=f"new-{picked.name if picked else ''}",
+):
+    st.fragment(new_merge)()
+if picked is not None:
+    st.subheader(f"{recipe_title(picked.recipe)}, seed {picked.recipe.seed}: progress")
+    shared.live(progress, every=1)

@@ -1,0 +1,188 @@
+"""What all pages share: the picked run, how charts and tables are shown, what errors look like."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import pandas as pd
+import plotly.graph_objects as go
+import streamlit as st
+
+from merge_core.errors import NetweldError
+from merge_core.store import RunReader, RunSummary, Store
+from merge_core.views.runs import ALIVE, run_label
+
+QUERY = "run"
+FIRST_SAMPLE = "textures"
+_CHART_CONFIG = {
+    "displaylogo": False,
+    "toImageButtonOptions": {"format": "svg"},
+    "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
+}
+
+
+def pick_run() -> None:
+    """Draw the run picker and keep the picked run in the URL, on every page."""
+    with errors_as_sentences():
+        runs = Store().runs()
+        by_name = {run.name: run for run in runs}
+        asked = st.query_params.get(QUERY)
+        if asked is not None and asked not in by_name:
+            st.error(
+                f"There is no run {asked!r} here: it may have been deleted, or belong to another "
+                f"machine. Pick one of the runs below."
+            )
+            asked = None
+        name = asked or _remembered(by_name) or _first(runs)
+        if name is None:
+            return
+        st.session_state["run"] = name
+        st.session_state["picked"] = name
+        if st.query_params.get(QUERY) != name:
+            st.query_params[QUERY] = name
+        st.selectbox(
+            "Run",
+            list(by_name),
+            key="picked",
+            format_func=lambda key: run_label(by_name[key]) if key in by_name else key,
+            on_change=_picked,
+            help="All pages show this run. Its name is in the address, so a link or a reload "
+            "brings you back to it.",
+            width=520,
+        )
+
+
+def _picked() -> None:
+    show_run(st.session_state["picked"])
+
+
+def show_run(name: str) -> None:
+    """Make a run the picked one, from a callback or before a rerun."""
+    st.session_state["run"] = name
+    st.query_params[QUERY] = name
+
+
+def _remembered(by_name: dict[str, RunSummary]) -> str | None:
+    name = st.session_state.get("run")
+    return name if name in by_name else None
+
+
+def _first(runs: list[RunSummary]) -> str | None:
+    """The newest run; without one the sample to show first; without any, none."""
+    own = [run.name for run in runs if not run.sample]
+    samples = sorted(runs, key=lambda run: run.recipe.name != FIRST_SAMPLE)
+    return next(iter(own + [run.name for run in samples]), None)
+
+
+@contextmanager
+def errors_as_sentences() -> Iterator[None]:
+    """Show a user's error as its sentence; the page ends there."""
+    try:
+        yield
+    except NetweldError as error:
+        st.error(str(error), icon=":material/error:")
+        st.stop()
+
+
+def picked_summary() -> RunSummary:
+    """The picked run as one line of the list; a page without any run ends with what to do."""
+    name = st.session_state.get("run")
+    found = [run for run in Store().runs() if run.name == name]
+    if not found:
+        st.info(
+            "There is no run yet. Start your first merge: the recipe *Textures* takes about a "
+            "minute.",
+            icon=":material/rocket_launch:",
+        )
+        st.page_link("pages/merge.py", label="Start a merge", icon=":material/merge:")
+        st.stop()
+    return found[0]
+
+
+def open_run(summary: RunSummary) -> RunReader:
+    """Open the picked run for looking."""
+    return Store().open(summary.name)
+
+
+def live(body: Callable[[], None], *, every: float) -> None:
+    """Draw a part of a page again and again while its run is alive, once otherwise.
+
+    When the run ends, or begins, the whole page is drawn again.
+    """
+    before = picked_summary()
+
+    def part() -> None:
+        with errors_as_sentences():
+            now = picked_summary()
+            body()
+        if now.state != before.state:
+            st.rerun(scope="app")
+
+    st.fragment(part, run_every=every if before.state in ALIVE else None)()
+
+
+def state_note(summary: RunSummary) -> None:
+    """Say what state a run is in and what to do about it; nothing for a finished one."""
+    match summary.state:
+        case "queued":
+            st.info("This run waits for its worker to start; that takes a few seconds.")
+        case "running":
+            st.info(
+                f"This run is working ({100 * summary.fraction:.0f} % done). What it has so far "
+                f"is shown and grows.",
+                icon=":material/play_arrow:",
+            )
+        case "stopped":
+            st.warning(
+                "This run was stopped. Resume it on the page Merge: it goes on from its last "
+                "checkpoint and ends with the same numbers.",
+                icon=":material/stop:",
+            )
+        case "lost":
+            st.warning(
+                "This run's worker is gone, perhaps because the machine was switched off. Nothing "
+                "acknowledged is lost: resume it on the page Merge.",
+                icon=":material/help:",
+            )
+        case "failed":
+            st.error(f"This run failed. {summary.message}", icon=":material/error:")
+
+
+def plotly(figure: go.Figure, *, key: str, alt: str) -> None:
+    """Show a Plotly figure in the theme of the page."""
+    st.plotly_chart(figure, key=key, alt=alt, config=_CHART_CONFIG)
+
+
+def echarts(option: dict[str, Any], *, key: str, alt: str, height: int) -> None:
+    """Show an ECharts option in the theme of the page; it stays in place when it changes."""
+    st.echarts_chart(option, key=key, alt=alt, height=height)
+
+
+def table(
+    frame: pd.DataFrame,
+    *,
+    key: str,
+    title: str,
+    alt: str,
+    file: str,
+    columns: dict[str, Any] | None = None,
+) -> None:
+    """The numbers behind a chart, folded away, with a download of the same frame."""
+    fold = st.expander(title, icon=":material/table:", on_change="rerun", key=f"{key}-fold")
+    if fold.open:
+        with fold:
+            st.dataframe(frame, hide_index=True, key=key, alt=alt, column_config=columns)
+            download(frame, key=f"{key}-csv", file=file)
+
+
+def download(frame: pd.DataFrame, *, key: str, file: str) -> None:
+    """A button that saves a frame as CSV."""
+    st.download_button(
+        "Download CSV",
+        frame.to_csv(index=False),
+        file,
+        "text/csv",
+        key=key,
+        icon=":material/download:",
+        on_click="ignore",
+    )

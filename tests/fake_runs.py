@@ -1,0 +1,223 @@
+"""Plausible runs written through the real writer, without any training: for looking only."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Literal
+
+import numpy as np
+
+from merge_core.events import (
+    Arrays,
+    ChannelsKept,
+    EpochFinished,
+    Event,
+    Progress,
+    StageFinished,
+    StagePlanned,
+    StageStarted,
+    StudentReturned,
+)
+from merge_core.presets import find_preset
+from merge_core.recipes import Recipe
+from merge_core.stages import STAGES
+from merge_core.store import RunWriter, Store
+
+ACCURACY = {
+    "teacher_a": 0.678,
+    "teacher_b": 0.681,
+    "ensemble": 0.737,
+    "big": 0.737,
+    "gates": 0.721,
+    "cut": 0.702,
+    "norms": 0.718,
+    "fine_tune": 0.709,
+    "random_half": 0.671,
+    "trained_on": 0.662,
+}
+LOSS = {stage: 1.2 - accuracy for stage, accuracy in ACCURACY.items()}
+SIZES = {
+    "textures": {"conv1": 16, "conv2": 32, "conv3": 64},
+    "sine": {"hidden": 100},
+    "digits": {"conv1": 8, "conv2": 16},
+}
+WEIGHTS = {"textures": (16, 3, 7, 7), "sine": (100, 1), "digits": (8, 1, 3, 3)}
+LAYER = {"textures": "conv1", "sine": "hidden", "digits": "conv1"}
+EPOCHS_BEFORE_STOP = 2
+
+State = Literal["finished", "stopped", "failed", "lost", "running", "queued"]
+
+
+def make(
+    store: Store,
+    name: str = "textures",
+    *,
+    state: State = "finished",
+    stop: str = "",
+    seed: int = 0,
+) -> str:
+    """Write a run that ends in `state`; unless it is finished, in the middle of stage `stop`."""
+    recipe = find_preset(name, "quick").recipe.changed({"seed": str(seed)})
+    run = store.create(recipe, "cpu")
+    if state == "queued":
+        return run
+    with store.writer(run) as writer:
+        writer.fact("device", "cpu")
+        _write(writer, recipe, stop)
+        if state == "lost":
+            writer._database.execute("UPDATE status SET heartbeat = heartbeat - 3600")
+        elif state != "running":
+            message = "The loss of stage 'gates' became NaN at step 7." if state == "failed" else ""
+            writer.finish(state, message)
+    return run
+
+
+@contextmanager
+def running(store: Store, name: str, stop: str) -> Iterator[tuple[str, RunWriter]]:
+    """A run in the middle of stage `stop`, whose worker is this process."""
+    recipe = find_preset(name, "quick").recipe
+    run = store.create(recipe, "cpu")
+    with store.writer(run) as writer:
+        writer.fact("device", "cpu")
+        _write(writer, recipe, stop)
+        yield run, writer
+
+
+def _write(writer: RunWriter, recipe: Recipe, stop: str) -> None:
+    for event in events(recipe):
+        if isinstance(event, EpochFinished | StageFinished) and event.stage == stop:
+            past = isinstance(event, StageFinished) or event.epoch > EPOCHS_BEFORE_STOP
+            if past:
+                writer.write(Progress(stage=stop, step=47 * EPOCHS_BEFORE_STOP + 5))
+                return
+        writer.write(event)
+
+
+def events(recipe: Recipe) -> Iterator[Event]:
+    """The events of a whole run."""
+    random = np.random.default_rng(recipe.seed)
+    epochs = {
+        "teacher_a": recipe.teacher.epochs,
+        "teacher_b": recipe.teacher.epochs,
+        "gates": recipe.gating.epochs,
+        "fine_tune": recipe.fine_tune.epochs,
+        "random_half": recipe.extra_epochs,
+        "trained_on": recipe.extra_epochs,
+    }
+    keys = [s.key for s in STAGES if not (s.key == "norms" and recipe.name == "sine")]
+    for key in keys:
+        count = epochs.get(key, 0)
+        yield StagePlanned(stage=key, epochs=count, steps=count * 47, flops=count * 2.5e10)
+    arrays = _networks(recipe, random)
+    kept, probabilities = {}, {}
+    for space, size in SIZES[recipe.name].items():
+        probabilities[space] = random.uniform(0, 1, 2 * size).astype(np.float32)
+        kept[space] = np.sort(np.argsort(-probabilities[space])[:size])
+    layer = LAYER[recipe.name]
+    both = {
+        k: np.concatenate([arrays["teacher_a"][k], arrays["teacher_b"][k]]) for k in _keys(recipe)
+    }
+    arrays["cut"] = {k: both[k][kept[layer]] for k in both}
+    for later in ("norms", "fine_tune", "random_half", "trained_on"):
+        arrays[later] = {k: v * np.float32(1.05) for k, v in arrays["cut"].items()}
+    for key in keys:
+        yield StageStarted(stage=key)
+        for epoch in range(1, epochs.get(key, 0) + 1):
+            yield _epoch(recipe, key, epoch, epochs[key], probabilities, random)
+        if key == "gates":
+            for space, size in SIZES[recipe.name].items():
+                p = probabilities[space]
+                yield ChannelsKept(
+                    space=space, kept=kept[space], open_probability=p, gate=p * 0.9, teachers=2
+                )
+                assert len(p) == 2 * size
+        yield StageFinished(
+            stage=key,
+            scores=_scores(recipe, key),
+            seconds=0.4 * epochs.get(key, 0) + 0.1,
+            arrays=arrays.get(key, {}),
+            facts={"first_layer": _first_layer(recipe)} if key == "teacher_a" else {},
+        )
+    yield StudentReturned(stage="fine_tune" if recipe.name == "sine" else "norms")
+
+
+def _scores(recipe: Recipe, stage: str) -> dict[str, dict[str, float]]:
+    splits = {"train": 0.05, "heldout": 0.01, "test": 0.0}
+    if recipe.metric == "loss":
+        # The paper's order: the merge helps after fine-tuning.
+        value = 0.06 if stage == "fine_tune" else LOSS[stage]
+        return {split: {"loss": value + more / 10} for split, more in splits.items()}
+    return {
+        split: {"accuracy": ACCURACY[stage] + more, "loss": LOSS[stage] - more}
+        for split, more in splits.items()
+    }
+
+
+def _epoch(
+    recipe: Recipe,
+    stage: str,
+    epoch: int,
+    last: int,
+    probabilities: Arrays,
+    random: np.random.Generator,
+) -> EpochFinished:
+    part = epoch / last
+    value = 0.3 + 0.4 * part + random.normal(0, 0.01)
+    metrics = {
+        "train_loss": 1.4 - value,
+        "heldout_loss": 1.5 - value,
+        "learning_rate": 0.1 * (1 - part),
+    }
+    if recipe.metric == "accuracy":
+        metrics |= {"train_accuracy": value + 0.05, "heldout_accuracy": value}
+    opened = {}
+    if stage == "gates":
+        metrics["lambda"] = recipe.gates.schedule.at((epoch - 1) / last)
+        opened = {
+            space: (0.99 * (1 - part) + p * part).astype(np.float32)
+            for space, p in probabilities.items()
+        }
+    return EpochFinished(
+        stage=stage,
+        epoch=epoch,
+        step=epoch * 47,
+        metrics=metrics,
+        open_probabilities=opened,
+        checkpoint=dict,
+    )
+
+
+def _keys(recipe: Recipe) -> list[str]:
+    layer = LAYER[recipe.name]
+    return [f"{layer}.weight", f"{layer}.bias"] if recipe.name == "sine" else [f"{layer}.weight"]
+
+
+def _first_layer(recipe: Recipe) -> dict[str, str | None]:
+    layer = LAYER[recipe.name]
+    bias = f"{layer}.bias" if recipe.name == "sine" else None
+    return {"weight": f"{layer}.weight", "bias": bias, "space": layer}
+
+
+def _networks(recipe: Recipe, random: np.random.Generator) -> dict[str, dict[str, np.ndarray]]:
+    shape, layer = WEIGHTS[recipe.name], LAYER[recipe.name]
+    networks = {}
+    for stage in ("teacher_a", "teacher_b"):
+        weight = random.normal(0, 1, shape).astype(np.float32)
+        if len(shape) == 4:
+            weight = 0.1 * weight + _gratings(shape, random)
+        networks[stage] = {f"{layer}.weight": weight}
+        if recipe.name == "sine":
+            bend = random.uniform(-0.3, 1.3, shape[0])
+            networks[stage][f"{layer}.bias"] = (-weight[:, 0] * bend).astype(np.float32)
+    return networks
+
+
+def _gratings(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray:
+    """Oriented edges in random colours, `(filters, channels, height, width)`."""
+    count, channels, height, width = shape
+    y, x = np.mgrid[:height, :width]
+    angle = random.uniform(0, np.pi, (count, 1, 1))
+    wave = np.sin(
+        1.2 * (x * np.cos(angle) + y * np.sin(angle)) + random.uniform(0, 6, (count, 1, 1))
+    )
+    colour = random.normal(0, 1, (count, channels, 1, 1))
+    return (wave[:, None] * colour).astype(np.float32)
