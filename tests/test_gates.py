@@ -1,0 +1,97 @@
+"""Hard-concrete gates: their distribution, their penalty, and that every space reaches half."""
+
+import math
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from merge_core.devices import generator
+from merge_core.gates import (
+    HIGH,
+    LOW,
+    TEMPERATURE,
+    gate_value,
+    half_penalty,
+    most_open_half,
+    open_probability,
+    pull_at,
+    pull_to_half,
+    sample,
+)
+from merge_core.recipes import PAPER_SCHEDULE, Gates
+
+
+def hard_concrete_cdf(value: float, logit: float) -> float:
+    """P[g ≤ value] for 0 ≤ value < 1, from the paper of Louizos et al. (their equation 24)."""
+    stretched = (value - LOW) / (HIGH - LOW)
+    x = TEMPERATURE * (math.log(stretched) - math.log(1 - stretched)) - logit
+    return 1 / (1 + math.exp(-x))
+
+
+@pytest.mark.parametrize("logit", [-2.0, 0.0, 1.0, 3.0])
+@pytest.mark.parametrize("value", [0.0, 0.25, 0.7, 0.99])
+def test_samples_follow_the_hard_concrete_distribution(logit: float, value: float) -> None:
+    n = 40_000
+    drawn = sample(torch.full((1,), logit), n, generator(0, "test"))
+    expected = hard_concrete_cdf(value, logit)
+    spread = math.sqrt(expected * (1 - expected) / n)
+    assert float((drawn <= value).float().mean()) == pytest.approx(expected, abs=5 * spread + 1e-4)
+
+
+@given(st.floats(-6, 6))
+def test_open_probability_is_the_mass_above_zero(logit: float) -> None:
+    p = open_probability(torch.tensor(logit, dtype=torch.float64))
+    assert float(p) == pytest.approx(1 - hard_concrete_cdf(0.0, logit), rel=1e-9)
+
+
+def test_deterministic_gate_is_the_stretched_sigmoid() -> None:
+    logits = torch.tensor([-10.0, 0.0, 1.0, 10.0])
+    expected = [0.0, 0.5, 1.2 / (1 + math.exp(-1)) - 0.1, 1.0]
+    assert gate_value(logits).tolist() == pytest.approx(expected, abs=1e-6)
+
+
+def test_penalty_is_the_papers() -> None:
+    logits = torch.tensor([0.0, 2.0, -1.0, 5.0], dtype=torch.float64)
+    mean = sum(1 - hard_concrete_cdf(0.0, float(a)) for a in logits) / 4
+    assert float(half_penalty(logits)) == pytest.approx((0.5 - mean) ** 2, rel=1e-9)
+
+
+@given(st.integers(2, 40), st.integers(0, 10_000))
+@settings(max_examples=25, deadline=None)
+def test_a_weak_pull_is_a_gradient_step_on_the_penalty(width: int, seed: int) -> None:
+    logits = torch.randn(width, dtype=torch.float64, generator=generator(seed, "logits")) + 1
+    logits.requires_grad_()
+    (gradient,) = torch.autograd.grad(half_penalty(logits), logits)
+    strength = 1e-6
+    moved = (pull_to_half(logits.detach(), strength) - logits.detach()) / strength
+    torch.testing.assert_close(moved, -width * gradient, rtol=1e-4, atol=1e-9)
+
+
+@pytest.mark.parametrize("width", [2, 16, 200, 2048])
+@pytest.mark.parametrize("steps", [6, 40, 400, 6000])
+@pytest.mark.parametrize("start", [1.0, 3.0])
+def test_every_space_reaches_half_at_any_width_and_length(
+    width: int, steps: int, start: float
+) -> None:
+    """Even when the error wants every gate open, each to a different degree.
+
+    Its gradient reaches a logit through the gate, so like the penalty's it fades as the gate
+    saturates; 0.05 per open gate is far above what runs show.
+    """
+    gates = Gates(start=start)
+    logits = torch.full((width,), start)
+    wish = torch.linspace(0, 0.05, width)
+    for step in range(steps):
+        p = open_probability(logits)
+        logits = logits + gates.learning_rate / (1 - 0.9) * wish * p * (1 - p)
+        weight = PAPER_SCHEDULE.at(step / steps)
+        logits = pull_to_half(logits, pull_at(weight, gates.pull, step, steps))
+    assert float(open_probability(logits).mean()) == pytest.approx(0.5, abs=0.02)
+
+
+def test_kept_channels_are_the_most_open_half_and_ties_go_to_the_lower_index() -> None:
+    assert most_open_half(torch.tensor([0.0, 3.0, -1.0, 2.0]), 2).tolist() == [1, 3]
+    assert most_open_half(torch.zeros(6), 2).tolist() == [0, 1, 2]
+    assert most_open_half(torch.tensor([5.0, 1.0, 4.0, 3.0, 2.0, 0.0]), 3).tolist() == [0, 2]

@@ -1,0 +1,130 @@
+"""Recipes and λ schedules: they round-trip, and refuse in one sentence what does not fit."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from merge_core.errors import RecipeError
+from merge_core.presets import PRESETS, find_preset, recipe_names
+from merge_core.recipes import PAPER_SCHEDULE, Recipe, Training
+from merge_core.schedules import GrowthLaw
+
+TEXTURES = find_preset("textures", "quick").recipe
+
+
+@pytest.mark.parametrize("preset", PRESETS, ids=lambda p: f"{p.recipe.name}-{p.recipe.preset}")
+def test_every_preset_survives_json(preset) -> None:
+    assert Recipe.from_json(preset.recipe.to_json()) == preset.recipe
+
+
+def test_every_recipe_of_the_plan_has_a_quick_preset() -> None:
+    assert set(recipe_names()) == {"sine", "digits", "photos", "textures", "mnist-lenet"}
+    for name in recipe_names():
+        assert find_preset(name, "quick").recipe.name == name
+    assert find_preset("sine", "paper").recipe.teacher.epochs == 300
+
+
+def test_settings_are_replaced_by_dotted_keys() -> None:
+    recipe = TEXTURES.changed(
+        {
+            "seed": "7",
+            "gates.schedule.start": "0.5",
+            "teacher.milestones": "2,5",
+            "gating.rate": "steps",
+        }
+    )
+    assert (recipe.seed, recipe.gates.schedule.start) == (7, 0.5)
+    assert (recipe.teacher.milestones, recipe.gating.rate) == ((2, 5), "steps")
+    assert dataclasses.replace(recipe, seed=0).data == TEXTURES.data
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "words"),
+    [
+        ("gats.start", "1", ["gats", "did you mean 'gates'"]),
+        ("gates", "1", ["has parts", "gates.start"]),
+        ("seed.x", "1", ["no parts"]),
+        ("gates.schedule.strat", "1", ["did you mean 'start'"]),
+        ("teacher.epochs", "many", ["'many'", "a whole number"]),
+        ("teacher.epochs", "0", ["1 epoch or more"]),
+        ("teacher.learning_rate", "nan", ["nan", "above 0"]),
+        ("gates.schedule.growth", "-1", ["growth=-1.0", "above 0"]),
+        ("data.name", "cats", ["cats", "one of"]),
+        ("seed", "-1", ["-1", "2³¹"]),
+        ("teacher.milestones", "5,2", ["growing"]),
+    ],
+)
+def test_a_wrong_setting_gets_one_sentence(key: str, value: str, words: list[str]) -> None:
+    with pytest.raises(RecipeError) as caught:
+        TEXTURES.changed({key: value})
+    message = str(caught.value)
+    assert all(word in message for word in words), message
+    assert "\n" not in message
+
+
+@pytest.mark.parametrize(
+    ("name", "preset", "words"),
+    [
+        ("texture", "quick", "did you mean 'textures'"),
+        ("zzz", "quick", "choose one of"),
+        ("digits", "paper", "choose quick"),
+    ],
+)
+def test_a_wrong_name_gets_one_sentence(name: str, preset: str, words: str) -> None:
+    with pytest.raises(RecipeError, match=words):
+        find_preset(name, preset)
+
+
+@pytest.mark.parametrize("text", ["", "[]", "{", '{"name": 3}'])
+def test_damaged_json_is_refused(text: str) -> None:
+    with pytest.raises(RecipeError):
+        Recipe.from_json(text)
+
+
+def test_json_with_an_unknown_or_wrong_key_is_refused() -> None:
+    good = json.loads(TEXTURES.to_json())
+    with pytest.raises(RecipeError, match="colour"):
+        Recipe.from_json(json.dumps(good | {"colour": 1}))
+    with pytest.raises(RecipeError, match=r"teacher\.epochs"):
+        Recipe.from_json(json.dumps(good | {"teacher": good["teacher"] | {"epochs": "3"}}))
+    with pytest.raises(RecipeError, match="seed"):
+        Recipe.from_json(json.dumps(good | {"seed": True}))
+
+
+@given(
+    start=st.floats(1e-4, 1), growth=st.floats(1e-4, 1), epochs=st.integers(1, 300),
+    steps=st.integers(1, 2000),
+)  # fmt: skip
+def test_growth_law_is_the_papers_recursion(start, growth, epochs, steps) -> None:
+    law = GrowthLaw(start=start, growth=growth, epochs=epochs)
+    values = law.values()
+    assert values[0] == start
+    np.testing.assert_allclose(np.diff(values), growth * np.sqrt(values[:-1]), rtol=1e-9)
+    stretched = law.over(steps)
+    assert len(stretched) == steps
+    assert [law.at(step / steps) for step in (0, steps // 2)] == pytest.approx(
+        [stretched[0], stretched[steps // 2]]
+    )
+    assert (np.diff(stretched) >= 0).all()
+
+
+def test_the_papers_sine_schedule_ends_where_its_code_does() -> None:
+    assert PAPER_SCHEDULE.values()[-1] == pytest.approx(14.5, abs=0.3)
+
+
+@given(epochs=st.integers(1, 400))
+def test_training_over_other_epochs_keeps_its_shape(epochs: int) -> None:
+    training = Training(
+        epochs=100, batch_size=4, learning_rate=0.1, rate="steps", milestones=(50, 75)
+    )
+    longer = training.over(epochs)
+    assert longer.epochs == epochs
+    assert longer.learning_rate == training.learning_rate
+    if epochs >= 4:
+        assert [m / epochs for m in longer.milestones] == pytest.approx(
+            [0.5, 0.75], abs=0.51 / epochs
+        )
