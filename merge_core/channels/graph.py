@@ -1,0 +1,103 @@
+"""The channel graph as frozen data: what a trace found, and what the operations interpret."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from merge_core.errors import GraphError
+
+
+@dataclass(frozen=True)
+class Space:
+    """Units that are permuted, concatenated, gated and cut together.
+
+    A unit is one channel, or the smallest block of channels that cannot be taken apart: a group
+    of a grouped convolution, a head of an attention layer. A residual stream is one space.
+    """
+
+    name: str  # the first layer that writes it; "input" and "output" are the fixed ends
+    size: int  # units
+    free: bool  # False where nothing may move
+    writers: tuple[str, ...]  # layers whose weights create it, in order of execution
+    readers: tuple[str, ...]  # layers whose weights read it, in order of execution
+    through: tuple[str, ...] = ()  # layers that hold parameters of it and pass it on: norms, ...
+
+
+@dataclass(frozen=True, eq=False)
+class Axis:
+    """Where each element along one axis of a parameter or buffer belongs.
+
+    `space[e]` indexes `ChannelGraph.spaces` and `unit[e]` the unit in that space; `space[e]` is -1
+    where element e is fixed. Both are int64 of shape (length of the axis,). A flatten before a
+    linear layer shows as a unit that owns many elements, a concatenation as several spaces.
+    """
+
+    space: Tensor
+    unit: Tensor
+
+    def __eq__(self, other: object) -> bool:
+        return (
+            isinstance(other, Axis)
+            and torch.equal(self.space, other.space)
+            and torch.equal(self.unit, other.unit)
+        )
+
+    __hash__ = object.__hash__
+
+
+@dataclass(frozen=True)
+class Read:
+    """One use of a weight that reads channels: `tensor`'s axis `dim` meets the layer's input."""
+
+    layer: str
+    tensor: str
+    dim: int
+    kind: str  # the torch function, "linear", "conv2d", ...
+
+
+@dataclass(frozen=True)
+class Obstacle:
+    """An operation after which the mean of the teachers can no longer be taken in the weights."""
+
+    layer: str
+    operation: str
+
+
+@dataclass(frozen=True)
+class ChannelGraph:
+    """The channel spaces of one network and where each parameter axis lies in them.
+
+    `axes[name]` has one entry per dimension of that parameter or buffer: an `Axis`, or None for a
+    dimension without channels (a kernel's height, the inside of a group, a position). Tied
+    parameters appear once, under their first name; a tensor that the network never used is absent.
+    """
+
+    spaces: tuple[Space, ...]  # in order of first write
+    axes: Mapping[str, tuple[Axis | None, ...]]
+    reads: tuple[Read, ...]
+    averaged: frozenset[str]  # tensors that write the output: the teachers' mean is taken in them
+    obstacles: tuple[Obstacle, ...]
+    example: object = field(repr=False, compare=False)  # the traced input, without its numbers
+
+    @property
+    def free(self) -> tuple[Space, ...]:
+        """The spaces whose units may be permuted, gated and cut."""
+        return tuple(space for space in self.spaces if space.free)
+
+    def space(self, name: str) -> Space:
+        """The space of that name; GraphError where there is none."""
+        for space in self.spaces:
+            if space.name == name:
+                return space
+        known = ", ".join(repr(space.name) for space in self.spaces[:8])
+        raise GraphError(
+            f"There is no channel space {name!r} in this graph; choose one of its "
+            f"{len(self.spaces)} spaces ({known}{', …' if len(self.spaces) > 8 else ''})."
+        )
+
+
+def widths(graph: ChannelGraph) -> dict[str, int]:
+    """Units of every space, fixed ends included."""
+    return {space.name: space.size for space in graph.spaces}

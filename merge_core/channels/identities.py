@@ -1,0 +1,165 @@
+"""Channel identities: which elements of the values in a network are the same channel.
+
+Every value carries a tensor of its own shape that holds, for each element, the *atom* it came from.
+Along axes without channels (batch, positions) the identities are expanded, so they cost no memory
+and survive views. Two kinds of edges are collected between atoms: `same` (the two are one channel)
+and `block` (the two must move together, in a fixed order: they share a unit). Nothing is solved
+while tracing; `components` does it once at the end.
+"""
+
+import torch
+from torch import Tensor
+
+PLAIN = 0  # no channel: a constant that is the same for every channel
+INPUT = 1  # an element of the network's input: never moves
+OUTPUT = 2  # an element of the network's output: never moves
+FIRST = 3
+
+
+def collapse(ids: Tensor) -> Tensor:
+    """The same identities with every axis along which they are constant shrunk to length one."""
+    for dim in range(ids.dim()):
+        if ids.shape[dim] > 1:
+            first = ids.narrow(dim, 0, 1)
+            if ids.stride(dim) == 0 or bool((ids == first).all()):
+                ids = first
+    return ids
+
+
+def components(count: int, left: Tensor, right: Tensor) -> Tensor:
+    """Connected components: for each of `count` atoms the smallest atom it is connected to."""
+    label = torch.arange(count)
+    while True:
+        low = torch.minimum(label[left], label[right])
+        new = label.clone()
+        new.scatter_reduce_(0, label[left], low, "amin")
+        new.scatter_reduce_(0, label[right], low, "amin")
+        while True:
+            jumped = new[new]
+            if torch.equal(jumped, new):
+                break
+            new = jumped
+        if torch.equal(new, label):
+            return label
+        label = new
+
+
+class Identities:
+    """The atoms of one trace and the edges between them."""
+
+    def __init__(self) -> None:
+        self.count = FIRST
+        self._loose = torch.zeros(1024, dtype=torch.bool)
+        self._same: list[tuple[Tensor, Tensor]] = []
+        self._block: list[tuple[Tensor, Tensor]] = []
+
+    def new(self, number: int, loose: bool = False) -> Tensor:
+        """Fresh atoms, shape (number,). Loose ones take on the identity of whatever they meet."""
+        start, self.count = self.count, self.count + number
+        if self.count > len(self._loose):
+            grown = torch.zeros(2 * self.count, dtype=torch.bool)
+            grown[: len(self._loose)] = self._loose
+            self._loose = grown
+        self._loose[start : self.count] = loose
+        return torch.arange(start, self.count)
+
+    def is_loose(self, atoms: Tensor) -> Tensor:
+        """Which of the atoms have met nothing yet."""
+        return self._loose[atoms]
+
+    def same(self, left: Tensor, right: Tensor) -> None:
+        """Declare pairs of atoms to be one channel; plain elements say nothing."""
+        left, right = self._pairs(left, right)
+        self._same.append((left, right))
+        self._loose[left] = self._loose[right] = False
+
+    def block(self, left: Tensor, right: Tensor) -> None:
+        """Declare that pairs of atoms belong to one unit."""
+        left, right = self._pairs(left, right)
+        self._block.append((left, right))
+        self._loose[left] = self._loose[right] = False
+
+    def _pairs(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
+        left, right = torch.broadcast_tensors(left, right)
+        left, right = left.reshape(-1), right.reshape(-1)
+        telling = (left != PLAIN) & (right != PLAIN) & (left != right)
+        return left[telling], right[telling]
+
+    def tie(self, left: Tensor, right: Tensor) -> Tensor:
+        """Identities of an elementwise combination of two values, which this ties together.
+
+        Where the pairing is one to one, or where a side is loose, the two are the same channel.
+        Otherwise (a head's weight times each channel of that head) they share a unit, and the
+        result carries the finer of the two. Returns collapsed, broadcast identities.
+        """
+        left, right = torch.broadcast_tensors(collapse(left), collapse(right))
+        if torch.equal(left, right):
+            return left
+        both = (left != PLAIN) & (right != PLAIN)
+        result = torch.where(left == PLAIN, right, left)
+        if not bool(both.any()):
+            return result
+        a, b = left[both], right[both]
+        merged = a.clone()
+        loose_a, loose_b = self._loose[a], self._loose[b]
+        merged[loose_a] = b[loose_a]
+        easy, firm = loose_a | loose_b, ~(loose_a | loose_b)
+        if bool(firm.any()):
+            a_firm, b_firm = a[firm], b[firm]
+            pairs, where = torch.unique(torch.stack([a_firm, b_firm]), dim=1, return_inverse=True)
+            number = pairs.shape[1]
+            number_a, number_b = (len(torch.unique(side)) for side in pairs)
+            if number_a == number == number_b:
+                self.same(pairs[0], pairs[1])
+            else:
+                self.block(pairs[0], pairs[1])
+                if number_a < number == number_b:
+                    merged[firm] = b_firm
+                elif number_a < number:
+                    fresh = self.new(number)
+                    self.block(fresh, pairs[0])
+                    merged[firm] = fresh[where]
+        if bool(easy.any()):
+            self.same(a[easy], b[easy])
+        result = result.clone()
+        result[both] = merged
+        return result
+
+    def unite(self, ids: Tensor, dims: tuple[int, ...]) -> Tensor:
+        """Declare the identities the same along `dims` and return them with those at length one."""
+        for dim in dims:
+            if ids.shape[dim] > 1:
+                first = ids.narrow(dim, 0, 1)
+                if ids.stride(dim) != 0 and not torch.equal(ids, first.expand_as(ids)):
+                    self.same(ids, first)
+                    first = ids.amax(dim, keepdim=True)  # prefer a channel to a plain element
+                ids = first
+        return ids
+
+    def reduce(self, ids: Tensor, dims: tuple[int, ...]) -> Tensor:
+        """Identities of a sum over `dims` (kept at length one).
+
+        What is summed over several channels belongs to the unit that holds them all.
+        """
+        ids = collapse(ids)
+        mixed = tuple(dim for dim in dims if ids.shape[dim] > 1)
+        if not mixed:
+            return ids
+        kept = [dim for dim in range(ids.dim()) if dim not in mixed]
+        rows = ids.permute(*kept, *mixed).reshape(-1, *(ids.shape[dim] for dim in mixed))
+        rows, where = torch.unique(rows.flatten(1), dim=0, return_inverse=True)
+        fresh = self.new(len(rows))
+        self.block(fresh[:, None], rows)
+        shape = [1 if dim in mixed else ids.shape[dim] for dim in range(ids.dim())]
+        return fresh[where].reshape(shape)
+
+    def solve(self) -> tuple[Tensor, Tensor]:
+        """(channel, unit) of every atom, each named by the smallest atom in it."""
+        empty = torch.empty(0, dtype=torch.long)
+        same = [torch.cat([empty, *(edge[side] for edge in self._same)]) for side in (0, 1)]
+        block = [torch.cat([empty, *(edge[side] for edge in self._block)]) for side in (0, 1)]
+        channel = components(self.count, same[0], same[1])
+        unit = components(
+            self.count, torch.cat([same[0], block[0]]), torch.cat([same[1], block[1]])
+        )
+        return channel, unit

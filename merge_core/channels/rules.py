@@ -1,0 +1,10 @@
+"""The table: what each torch function does to channel identities."""
+
+from collections.abc import Callable
+from typing import Any
+
+from merge_core.channels.call import Call
+from merge_core.channels.rules_layers import LAYER_RULES
+from merge_core.channels.rules_values import VALUE_RULES
+
+RULES: dict[str, Callable[[Call], Any]] = {**VALUE_RULES, **LAYER_RULES}

@@ -1,0 +1,233 @@
+"""Run a network once on channel identities instead of numbers.
+
+The forward pass runs on meta tensors (shapes without numbers) under a `TorchFunctionMode`, so it
+costs no arithmetic, takes the network's own control flow, and stops at anything that would look at
+a value. Each torch function has a rule that says what it does to identities; one without a rule is
+an error, never a guess. Both modes, training and evaluation, are followed into the same graph.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
+
+from merge_core.channels.call import Call, Value
+from merge_core.channels.graph import ChannelGraph
+from merge_core.channels.identities import INPUT, OUTPUT, PLAIN, Identities
+from merge_core.channels.rules import RULES
+from merge_core.channels.spaces import assemble
+from merge_core.errors import GraphError
+
+
+class Tracer(TorchFunctionMode):
+    """The mode that follows identities; `values` maps a tensor's id() to what is known of it."""
+
+    def __init__(self, model: nn.Module, device: torch.device) -> None:
+        super().__init__()
+        self.identities = Identities()
+        self.values: dict[int, Value] = {}
+        self.device = device
+        self.path: list[str] = []  # modules being executed, outermost first
+        self.tensors: dict[str, Tensor] = {}
+        self.axes: dict[tuple[str, int], Tensor] = {}  # (tensor, dimension) -> atoms
+        self.elements: dict[str, Tensor] = {}  # tensor -> atoms in its own shape
+        self.uses: list[tuple[str, str, str, int, str]] = []  # role, layer, tensor, dim, kind
+        self.events: list[Tensor] = []  # identities that a slicing operation took together
+        self.bends: list[tuple[Tensor, str, str]] = []  # identities, layer, non-linear operation
+        self._names: dict[int, str] = {}
+        self._meta: dict[int, Value] = {}
+        named = [*model.named_parameters(), *model.named_buffers()]
+        for name, tensor in named:
+            if id(tensor) not in self._names:
+                self._names[id(tensor)] = name
+                self.tensors[name] = tensor
+
+    # -- values -------------------------------------------------------------------------------
+
+    def value(self, tensor: Tensor) -> Value | None:
+        """What is known of a tensor; None for a constant."""
+        known = self.values.get(id(tensor))
+        if known is not None:
+            return known
+        name = self._names.get(id(tensor))
+        if name is None or not (tensor.is_floating_point() or tensor.is_complex()):
+            return None
+        if id(tensor) not in self._meta:
+            meta = tensor.detach().to("meta")
+            value = Value(meta, None, (name, tuple(range(tensor.dim()))))
+            self._meta[id(tensor)] = self.values[id(meta)] = value
+        return self._meta[id(tensor)]
+
+    def record(self, tensor: Tensor, ids: Tensor) -> Tensor:
+        """Remember the identities of a meta tensor; `ids` broadcasts to its shape."""
+        self.values[id(tensor)] = Value(tensor, ids.expand(tensor.shape))
+        return tensor
+
+    def ids(self, value: Value) -> Tensor:
+        """The identities of a value, in its own shape."""
+        if value.ids is None:
+            assert value.weight is not None
+            name, order = value.weight
+            value.ids = self.element_atoms(name).permute(order)
+        return value.ids
+
+    def axis_atoms(self, name: str, dim: int) -> Tensor:
+        """One atom for each element along an axis of a parameter or buffer."""
+        if (name, dim) not in self.axes:
+            self.axes[name, dim] = self.identities.new(self.tensors[name].shape[dim], loose=True)
+        return self.axes[name, dim]
+
+    def element_atoms(self, name: str) -> Tensor:
+        """One atom for each element of a parameter or buffer, in its shape."""
+        shape = self.tensors[name].shape
+        wide = [dim for dim, length in enumerate(shape) if length > 1] or [0][: len(shape)]
+        if not wide:
+            return torch.tensor(PLAIN)
+        if len(wide) == 1:
+            view = [1] * len(shape)
+            view[wide[0]] = -1
+            return self.axis_atoms(name, wide[0]).view(view)
+        if name not in self.elements:
+            self.elements[name] = self.identities.new(shape.numel(), loose=True).view(shape)
+        return self.elements[name]
+
+    def fail(self, reason: str, remedy: str) -> GraphError:
+        """The error for the module being executed."""
+        where = f"Layer {self.layer!r}" if self.layer else "The network"
+        return GraphError(f"{where} {reason}; {remedy}.")
+
+    @property
+    def layer(self) -> str:
+        """The path of the innermost module being executed; "" for the network itself."""
+        return self.path[-1] if self.path else ""
+
+    # -- interception -------------------------------------------------------------------------
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = getattr(func, "__name__", str(func))
+        if name == "__get__":
+            name = f"get {func.__self__.__name__}"
+        found: list[Value] = []
+        meta_args, meta_kwargs = self._to_meta(args, found), self._to_meta(kwargs, found)
+        if not found:
+            changes = name.endswith("_") and args and id(args[0]) in self._names
+            return func(args[0].clone(), *args[1:], **kwargs) if changes else func(*args, **kwargs)
+        call = Call(self, name, func, args, kwargs, meta_args, meta_kwargs)
+        rule = RULES.get(name) or RULES.get(name.rstrip("_"))
+        if rule is None:
+            raise self.fail(
+                f"applies {name!r}, for which no rule says what it does to channels",
+                "write it with operations that have one (arithmetic, views, convolutions, linear "
+                "layers, norms, pooling, attention), or keep it out of the merged network",
+            )
+        return rule(call)
+
+    def _to_meta(self, argument: Any, found: list[Value]) -> Any:
+        if isinstance(argument, Tensor):
+            value = self.value(argument)
+            if value is None:
+                return argument
+            found.append(value)
+            return value.tensor
+        if type(argument) in (list, tuple):
+            return type(argument)(self._to_meta(item, found) for item in argument)
+        if type(argument) is dict:
+            return {key: self._to_meta(item, found) for key, item in argument.items()}
+        return argument
+
+
+def _finish(tracer: Tracer, output: Any) -> tuple[int, ...]:
+    """Pin every output; returns the shape of the first."""
+    shape: tuple[int, ...] = ()
+    for tensor in tensors_in(output):
+        value = tracer.value(tensor)
+        if value is not None:
+            tracer.identities.block(tracer.ids(value), torch.tensor(OUTPUT))
+            shape = shape or tuple(value.tensor.shape)
+    if not shape:
+        raise tracer.fail("returns nothing that depends on its input", "return the output tensor")
+    return shape
+
+
+@contextmanager
+def _undisturbed(model: nn.Module) -> Iterator[None]:
+    """Give every module back the attributes, modes and buffers it had, and torch its RNG state."""
+    before = [
+        (module, dict(module.__dict__), dict(module._parameters), dict(module._buffers))
+        for module in model.modules()
+    ]
+    try:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            yield
+    finally:
+        for module, attributes, parameters, buffers in before:
+            module.__dict__.clear()
+            module.__dict__.update(attributes)
+            for now, then in ((module._parameters, parameters), (module._buffers, buffers)):
+                now.clear()
+                now.update(then)
+
+
+@contextmanager
+def _paths(model: nn.Module, path: list[str]) -> Iterator[None]:
+    """Keep `path` at the modules being executed."""
+    with ExitStack() as stack:
+        for name, module in model.named_modules():
+            enter = module.register_forward_pre_hook(
+                lambda _module, _args, name=name: path.append(name), prepend=True
+            )
+            leave = module.register_forward_hook(
+                lambda _module, _args, _out: void(path.pop()), always_call=True
+            )
+            stack.callback(enter.remove)
+            stack.callback(leave.remove)
+        yield
+
+
+def void(_: object) -> None:
+    """A forward hook must return None to leave the output as it is."""
+
+
+def tensors_in(tree: Any) -> Iterator[Tensor]:
+    """All tensors in nested tuples, lists, mappings and dataclass-like outputs."""
+    if isinstance(tree, Tensor):
+        yield tree
+    elif isinstance(tree, Mapping):
+        for item in tree.values():
+            yield from tensors_in(item)
+    elif isinstance(tree, (tuple, list)):
+        for item in tree:
+            yield from tensors_in(item)
+
+
+def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
+    """The channel graph of `model` for inputs shaped like `example` (batch first).
+
+    The model's numbers are never used and nothing in it changes: mode, buffers, gradients and the
+    random state stay as they are. GraphError names layer, operation and remedy where the channels
+    cannot be followed.
+    """
+    meta = torch.empty(example.shape, dtype=example.dtype, device="meta")
+    tracer = Tracer(model, example.device)
+    training = model.training
+    shape: tuple[int, ...] = ()
+    with _undisturbed(model):
+        for mode in (training, not training):
+            for module in model.modules():
+                module.__dict__["training"] = mode
+            tracer.values.clear()
+            tracer._meta.clear()
+            with _paths(model, tracer.path):
+                if example.is_floating_point():
+                    tracer.record(meta, torch.tensor(INPUT))
+                else:
+                    tracer.record(meta, torch.tensor(PLAIN))
+                with tracer:
+                    output = model(meta)
+            found = _finish(tracer, output)
+            shape = shape or found
+    return assemble(tracer, meta, shape)
