@@ -125,6 +125,15 @@ class RunReader:
         )
         return [_with_nan(row) for row in rows]
 
+    def latest(self, stage: str, name: str) -> float | None:
+        """A metric after the last epoch of a stage so far; None before there is one."""
+        rows = self._rows(
+            "SELECT value FROM metrics WHERE stage = ? AND name = ? ORDER BY epoch DESC LIMIT 1",
+            stage,
+            name,
+        )
+        return _with_nan(rows[0])["value"] if rows else None
+
     def scores(self) -> list[dict[str, Any]]:
         """Rows "stage", "split", "metric", "value" of the finished stages, in order."""
         rows = self._rows(

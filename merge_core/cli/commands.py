@@ -1,0 +1,192 @@
+"""The commands and their options."""
+
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from merge_core import export as exporting
+from merge_core import launch
+from merge_core.cli import dashboard, tables
+from merge_core.cli.following import follow, wait_for_end
+from merge_core.errors import DeviceError, NetweldError, RecipeError
+from merge_core.presets import find_preset, recipe_names
+from merge_core.store import Store
+
+USER_ERROR = 2
+"""Exit status for what a person can mend: a wrong name, key or value."""
+
+app = typer.Typer(
+    name="netweld",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+    help="Merge trained neural networks into a better one of the same size, and see how.",
+)
+
+RunName = Annotated[
+    str, typer.Argument(help="A run's name, the beginning of one, or 'latest'.", metavar="RUN")
+]
+DataDirectory = Annotated[
+    Path | None,
+    typer.Option(
+        "--data", help="Where data sets lie and are downloaded to.", envvar="NETWELD_DATA"
+    ),
+]
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog="Example: netweld --port 8600 --no-browser",
+)
+def netweld(
+    context: typer.Context,
+    port: Annotated[
+        int | None, typer.Option(min=1, max=65535, help="Port of the dashboard; 8501 if free.")
+    ] = None,
+    address: Annotated[
+        str, typer.Option(help="Address to listen on; the default is for this machine only.")
+    ] = "127.0.0.1",
+    no_browser: Annotated[
+        bool, typer.Option("--no-browser", help="Do not open a browser window.")
+    ] = False,
+) -> None:
+    """Open the dashboard, or carry out a command."""
+    if context.invoked_subcommand is None:
+        raise typer.Exit(dashboard.serve(port=port, address=address, browser=not no_browser))
+
+
+@app.command(
+    epilog="Example: netweld merge textures --seed 3 --set gating.epochs=8 --set gates.start=2"
+)
+def merge(
+    recipe: Annotated[str, typer.Argument(help=f"One of {', '.join(recipe_names())}.")],
+    preset: Annotated[str, typer.Option(help="quick, or paper where the paper has one.")] = "quick",
+    seed: Annotated[
+        str, typer.Option(help="Decides every random draw; a whole number.", metavar="N")
+    ] = "0",
+    device: Annotated[
+        str, typer.Option(help=f"One of {', '.join(launch.DEVICES)}.", metavar="DEVICE")
+    ] = "auto",
+    data: DataDirectory = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting of the recipe.", metavar="KEY=VALUE"),
+    ] = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Start the run and return at once.")
+    ] = False,
+) -> None:
+    """Train two teachers, merge them into one network, and say whether it was worth it."""
+    chosen = find_preset(recipe, preset).recipe.changed({"seed": seed, **_pairs(settings or [])})
+    if device not in launch.DEVICES:
+        raise DeviceError(
+            f"There is no device {device!r}; choose one of {', '.join(launch.DEVICES)}."
+        )
+    store = Store()
+    name, process = launch.begin(store, chosen, device, data)
+    typer.echo(f"Run {name} has started.")
+    if no_wait:
+        typer.echo(f"Look at it with `netweld show {name}`, or in the dashboard.")
+        return
+    raise typer.Exit(follow(store, name, process))
+
+
+def _pairs(settings: list[str]) -> dict[str, str]:
+    """`key=value` texts as a mapping."""
+    pairs = {}
+    for text in settings:
+        key, equals, value = text.partition("=")
+        if not equals:
+            raise RecipeError(
+                f"The setting {text!r} has no value; write --set key=value, "
+                f"for example --set gating.epochs=8."
+            )
+        pairs[key.strip()] = value.strip()
+    return pairs
+
+
+@app.command(epilog="Example: netweld runs")
+def runs() -> None:
+    """List the runs, newest first, and the samples that come with netweld."""
+    summaries = Store().runs()
+    if all(run.sample for run in summaries):
+        typer.echo("There are no runs of your own yet; start one with `netweld merge textures`.")
+    if summaries:
+        tables.show_runs(summaries)
+
+
+@app.command(epilog="Example: netweld show latest")
+def show(run: RunName) -> None:
+    """Show a run: its stages, settings, where its channels come from, and who worked on it."""
+    store = Store()
+    with store.open(store.find(run)) as reader:
+        tables.show_run(reader)
+
+
+@app.command(epilog="Example: netweld resume latest")
+def resume(
+    run: RunName,
+    data: DataDirectory = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Start the worker and return at once.")
+    ] = False,
+) -> None:
+    """Go on with a stopped, failed or lost run from its last checkpoint, to the same numbers."""
+    store = Store()
+    name = store.find(run)
+    process = launch.resume(store, name, data)
+    typer.echo(f"Run {name} goes on.")
+    if not no_wait:
+        raise typer.Exit(follow(store, name, process))
+
+
+@app.command(epilog="Example: netweld stop latest")
+def stop(run: RunName) -> None:
+    """Stop a running run; it can be resumed."""
+    store = Store()
+    name = store.find(run)
+    launch.stop(store, name)
+    raise typer.Exit(wait_for_end(store, name))
+
+
+@app.command(epilog="Example: netweld export latest --to networks")
+def export(
+    run: RunName,
+    to: Annotated[Path, typer.Option(help="Directory to write to.", metavar="DIR")] = Path(),
+    force: Annotated[bool, typer.Option("--force", help="Replace files of that name.")] = False,
+) -> None:
+    """Write the merged network as a safetensors file, and a program that loads it."""
+    store = Store()
+    with store.open(store.find(run)) as reader:
+        weights, program = exporting.write(reader, to, overwrite=force)
+    typer.echo(f"{weights} holds the network, its recipe and where each channel comes from.")
+    typer.echo(f"{program} loads it; try `python {program}`.")
+
+
+@app.command(epilog="Example: netweld delete textures-quick-s0-1a2b --yes")
+def delete(
+    run: RunName,
+    yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+) -> None:
+    """Delete a run and all its files for good."""
+    store = Store()
+    name = store.find(run)
+    store.directory(name)  # a sample is refused before anybody is asked
+    if not yes:
+        typer.confirm(f"Delete run {name} and its networks for good?", abort=True)
+    store.delete(name)
+    typer.echo(f"Run {name} is deleted.")
+
+
+def main() -> None:
+    """Entry point of the `netweld` command."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal without ★ shows ? and goes on
+    try:
+        app()
+    except NetweldError as error:
+        typer.echo(str(error), err=True)
+        sys.exit(USER_ERROR)

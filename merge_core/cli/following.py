@@ -1,0 +1,133 @@
+"""Watching a run from a terminal until it ends; the run itself goes on without us."""
+
+import subprocess
+import time
+
+import typer
+from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
+
+from merge_core import launch
+from merge_core.cli.tables import console, number, show_result, took
+from merge_core.errors import StoreError
+from merge_core.stages import STAGE_BY_KEY
+from merge_core.store import RunReader, Store
+from merge_core.views.runs import duration
+
+LOOK_SECONDS = 0.25
+PATIENCE_SECONDS = 60.0
+"""How long `netweld stop` waits: a worker may have to finish a step or to import torch first."""
+
+
+def follow(store: Store, name: str, process: subprocess.Popen[bytes]) -> int:
+    """Show a run's progress until it ends, then its result; Ctrl-C stops the run.
+
+    Args:
+        store: where the run is.
+        name: the run.
+        process: its worker, which was just started.
+
+    Returns:
+        0 when the run finished, 1 otherwise.
+    """
+    with store.open(name) as reader:
+        state = _watch(store, reader, process)
+        if state == "finished":
+            show_result(reader)
+            return 0
+        _say_how_it_ended(reader, state)
+        return 1
+
+
+def wait_for_end(store: Store, name: str) -> int:
+    """Wait until a run that was asked to stop has ended; returns 0 when it has."""
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with store.open(name) as reader:
+        while (state := reader.status()["state"]) in ("queued", "running"):
+            if time.monotonic() > deadline:
+                typer.echo(f"Run {name} was asked to stop but has not answered yet.", err=True)
+                return 1
+            time.sleep(LOOK_SECONDS)
+        if state == "finished":
+            typer.echo(f"Run {name} finished before it could be stopped.")
+        else:
+            _say_how_it_ended(reader, state)
+    return 0
+
+
+def _watch(store: Store, reader: RunReader, process: subprocess.Popen[bytes]) -> str:
+    """Show progress until the run ends; returns its last state."""
+    terminal = console.is_terminal
+    told: set[str] = set()
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[score]}"),
+        TextColumn("{task.fields[left]}"),
+        console=console,
+        disable=not terminal,
+        transient=True,
+    )
+    with bar:
+        task = bar.add_task("Starting", total=1.0, score="", left="")
+        while True:
+            try:
+                ended = process.poll() is not None
+                state = reader.status()["state"]
+                if terminal:
+                    _move(bar, task, reader)
+                else:
+                    _tell_stages(reader, told)
+                if state not in ("queued", "running"):
+                    return state
+                if ended:
+                    return "lost"  # it ended without a word between two looks, or never began
+                time.sleep(LOOK_SECONDS)
+            except KeyboardInterrupt:
+                bar.update(task, description="Stopping")
+                _ask_to_stop(store, reader.name)
+
+
+def _ask_to_stop(store: Store, name: str) -> None:
+    typer.echo("Stopping the run; it can be resumed later.", err=True)
+    try:
+        launch.stop(store, name)
+    except StoreError:
+        return  # it ended in this moment: the next look tells how
+
+
+def _move(bar: Progress, task: TaskID, reader: RunReader) -> None:
+    """Bring the bar up to date."""
+    headway = reader.headway()
+    left = "" if headway.left is None else f"{duration(headway.left)} left"
+    bar.update(task, completed=headway.fraction, left=left)
+    stage = reader.status()["stage"]
+    if stage is not None:
+        bar.update(task, description=STAGE_BY_KEY[stage].title)
+        metric = reader.recipe.metric
+        score = reader.latest(stage, f"heldout_{metric}")
+        if score is not None:
+            bar.update(task, score=f"held-out {metric} {number(score)}")
+
+
+def _tell_stages(reader: RunReader, told: set[str]) -> None:
+    """Where no bar can be drawn: one line for each stage that is over."""
+    metric = reader.recipe.metric
+    for row in reader.stages():
+        stage = row["stage"]
+        if row["finished"] is not None and stage not in told:
+            told.add(stage)
+            score = reader.score(stage, "heldout", metric)
+            words = "" if score is None else f": held-out {metric} {number(score)}"
+            typer.echo(f"{STAGE_BY_KEY[stage].title}{words}, {took(row['seconds'])}")
+
+
+def _say_how_it_ended(reader: RunReader, state: str) -> None:
+    status = reader.status()
+    where = ""
+    if status["stage"] is not None:
+        where = f" in stage {STAGE_BY_KEY[status['stage']].title!r} at step {status['step']}"
+    typer.echo(f"Run {reader.name} is {state}{where}. {status['message']}".rstrip(), err=True)
+    if state == "lost":
+        typer.echo(f"Its worker's last words are in {reader.directory / 'worker.log'}.", err=True)
+    typer.echo(f"Go on with `netweld resume {reader.name}`.", err=True)
