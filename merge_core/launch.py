@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import psutil
@@ -19,6 +20,10 @@ from merge_core.store import Store
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """What a person may ask for; whether the machine has it is found by the worker."""
+
+
+HOLD_SECONDS = 10.0
+"""How long to wait for a worker to take hold of its run, before torch is imported."""
 
 
 def begin(
@@ -37,18 +42,27 @@ def begin(
 def resume(store: Store, name: str, data: Path | None = None) -> subprocess.Popen[bytes]:
     """Start a worker that goes on with a stopped, failed, lost or never started run.
 
+    Returns once the worker holds the run, so that nobody takes the old state for the new one.
+
     Raises:
         StoreError: the run is unknown, a sample, running or finished.
     """
     commands = store.commands(name)
     with store.open(name) as reader:
         state = reader.status()["state"]
-    if state == "finished":
-        raise StoreError(f"Run {name} is finished; look at it with `netweld show {name}`.")
-    if state == "running":
-        raise StoreError(f"Run {name} is running; look at it with `netweld show {name}`.")
-    # A wish to stop that an earlier worker did not live to see is not meant for the new one.
-    return _start(store, name, data, after=commands[-1].id if commands else 0)
+        if state in ("finished", "running"):
+            raise StoreError(f"Run {name} is {state}; look at it with `netweld show {name}`.")
+        sessions = len(reader.sessions())
+        # A wish to stop that an earlier worker did not live to see is not meant for the new one.
+        process = _start(store, name, data, after=commands[-1].id if commands else 0)
+        deadline = time.monotonic() + HOLD_SECONDS
+        while (
+            len(reader.sessions()) == sessions
+            and process.poll() is None
+            and time.monotonic() < deadline
+        ):
+            time.sleep(0.02)
+    return process
 
 
 def stop(store: Store, name: str) -> int:

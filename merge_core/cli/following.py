@@ -6,9 +6,7 @@ import time
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from merge_core import launch
 from merge_core.cli.tables import console, number, show_result, took
-from merge_core.errors import StoreError
 from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader, Store
 from merge_core.views.runs import duration
@@ -30,11 +28,11 @@ def follow(store: Store, name: str, process: subprocess.Popen[bytes]) -> int:
         0 when the run finished, 1 otherwise.
     """
     with store.open(name) as reader:
-        state = _watch(store, reader, process)
-        if state == "finished":
+        _watch(store, reader, process)
+        if reader.status()["state"] == "finished":
             show_result(reader)
             return 0
-        _say_how_it_ended(reader, state)
+        _say_how_it_ended(reader)
         return 1
 
 
@@ -50,12 +48,12 @@ def wait_for_end(store: Store, name: str) -> int:
         if state == "finished":
             typer.echo(f"Run {name} finished before it could be stopped.")
         else:
-            _say_how_it_ended(reader, state)
+            _say_how_it_ended(reader)
     return 0
 
 
-def _watch(store: Store, reader: RunReader, process: subprocess.Popen[bytes]) -> str:
-    """Show progress until the run ends; returns its last state."""
+def _watch(store: Store, reader: RunReader, process: subprocess.Popen[bytes]) -> None:
+    """Show progress until the worker ends."""
     terminal = console.is_terminal
     told: set[str] = set()
     bar = Progress(
@@ -70,30 +68,23 @@ def _watch(store: Store, reader: RunReader, process: subprocess.Popen[bytes]) ->
     )
     with bar:
         task = bar.add_task("Starting", total=1.0, score="", left="")
-        while True:
+        ended = stopping = False
+        while not ended:
             try:
                 ended = process.poll() is not None
-                state = reader.status()["state"]
                 if terminal:
                     _move(bar, task, reader)
                 else:
                     _tell_stages(reader, told)
-                if state not in ("queued", "running"):
-                    return state
-                if ended:
-                    return "lost"  # it ended without a word between two looks, or never began
-                time.sleep(LOOK_SECONDS)
+                if stopping:
+                    bar.update(task, description="Stopping", left="")
+                if not ended:
+                    time.sleep(LOOK_SECONDS)
             except KeyboardInterrupt:
-                bar.update(task, description="Stopping")
-                _ask_to_stop(store, reader.name)
-
-
-def _ask_to_stop(store: Store, name: str) -> None:
-    typer.echo("Stopping the run; it can be resumed later.", err=True)
-    try:
-        launch.stop(store, name)
-    except StoreError:
-        return  # it ended in this moment: the next look tells how
+                if not stopping:
+                    store.command(reader.name, "stop")
+                    typer.echo("Stopping the run; it can be resumed later.", err=True)
+                stopping = True
 
 
 def _move(bar: Progress, task: TaskID, reader: RunReader) -> None:
@@ -122,12 +113,12 @@ def _tell_stages(reader: RunReader, told: set[str]) -> None:
             typer.echo(f"{STAGE_BY_KEY[stage].title}{words}, {took(row['seconds'])}")
 
 
-def _say_how_it_ended(reader: RunReader, state: str) -> None:
+def _say_how_it_ended(reader: RunReader) -> None:
     status = reader.status()
-    where = ""
+    state, where = status["state"], ""
     if status["stage"] is not None:
         where = f" in stage {STAGE_BY_KEY[status['stage']].title!r} at step {status['step']}"
     typer.echo(f"Run {reader.name} is {state}{where}. {status['message']}".rstrip(), err=True)
-    if state == "lost":
+    if state not in ("stopped", "failed"):  # it ended without a word to the store
         typer.echo(f"Its worker's last words are in {reader.directory / 'worker.log'}.", err=True)
     typer.echo(f"Go on with `netweld resume {reader.name}`.", err=True)
