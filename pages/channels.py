@@ -43,7 +43,7 @@ def content() -> None:
     if shares.empty:
         st.info("The cut has not been made yet in this run; its channels come from both teachers.")
         return
-    total, from_a = int(shares["size"].sum()), int(shares["from_a"].sum())
+    total, from_a = sum(shares["size"]), sum(shares["from_a"])
     st.markdown(
         f"The merged network has **{total} channels** in {len(shares)} "
         f"{'space' if len(shares) == 1 else 'spaces'}: {from_a} come from teacher A, "
@@ -62,7 +62,7 @@ def content() -> None:
     space = st.segmented_control(
         "Channel space", spaces, default=spaces[0], required=True, key=f"origin-{summary.name}"
     )
-    words = kept[kept["space"] == space].rename(
+    words = kept.loc[kept["space"] == space].rename(
         columns={
             "space": "Space",
             "position": "Channel of the merged network",
@@ -85,5 +85,6 @@ def content() -> None:
     shared.download(kept, key="provenance-csv", file=f"{summary.name}-provenance.csv")
 
 
+shared.require_app()
 st.header("Channels")
 shared.live(content, every=2)

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from merge_core.plots.filters import filter_bands, hinges
+from merge_core.plots.filters import Normalise, filter_bands, hinges
 from merge_core.stages import RETURNABLE, STAGE_BY_KEY
 from merge_core.views.filters import (
     FirstLayer,
@@ -14,7 +14,7 @@ from merge_core.views.filters import (
 )
 from pages import shared
 
-NORMALISE = {
+NORMALISE: dict[Normalise, str] = {
     "filter": "each filter by itself",
     "layer": "each network's layer",
     "globally": "all together",
@@ -26,11 +26,16 @@ def pictures(layer: FirstLayer) -> None:
     """Tiles of convolution filters."""
     with st.container(horizontal=True):
         order = st.segmented_control(
-            "Order", ORDER, format_func=ORDER.__getitem__, default="original", required=True, key="order"
+            "Order",
+            ORDER,
+            format_func=ORDER.__getitem__,
+            default="original",
+            required=True,
+            key="order",
         )
-        normalise = st.segmented_control(
+        normalise: Normalise = st.segmented_control(
             "Contrast",
-            NORMALISE,
+            tuple(NORMALISE),
             format_func=NORMALISE.__getitem__,
             default="filter",
             required=True,
@@ -117,5 +122,6 @@ def content() -> None:
     )
 
 
+shared.require_app()
 st.header("First layer")
 shared.live(content, every=2)

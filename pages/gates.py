@@ -104,5 +104,6 @@ def content() -> None:
     )
 
 
+shared.require_app()
 st.header("Gates")
 shared.live(content, every=1.5)

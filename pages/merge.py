@@ -28,7 +28,11 @@ def choose() -> tuple[Recipe, str]:
     first, second, third, fourth = st.columns([3, 2, 2, 3])
     titles = {name: find(name).title for name in recipe_names()}
     name = first.selectbox(
-        "Recipe", list(titles), format_func=titles.__getitem__, key="recipe", persist_state="session"
+        "Recipe",
+        list(titles),
+        format_func=titles.__getitem__,
+        key="recipe",
+        persist_state="session",
     )
     presets = [preset.recipe.preset for preset in PRESETS if preset.recipe.name == name]
     with second:
@@ -270,6 +274,7 @@ def buttons(summary: RunSummary) -> None:
             st.page_link("pages/filters.py", label="See the filters", icon=":material/grid_view:")
 
 
+shared.require_app()
 runs = {run.name: run for run in Store().runs()}
 picked = runs.get(st.session_state.get("run", ""))
 with st.expander(

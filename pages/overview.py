@@ -15,6 +15,7 @@ from merge_core.views.runs import (
 )
 from pages import shared
 
+shared.require_app()
 st.markdown(
     "**Netweld makes one network out of two.** It puts two trained networks side by side, lets "
     "gates learn which half of the channels to keep, and cuts the rest away: one network of the "
@@ -28,7 +29,7 @@ def result() -> None:
     shared.state_note(summary)
     with shared.open_run(summary) as reader:
         stages = stage_frame(reader)
-    if stages["test"].isna().all():
+    if not stages["test"].notna().to_numpy().any():
         st.info("No stage is over yet; the first scores come when teacher A is trained.")
         return
     metric = summary.recipe.metric

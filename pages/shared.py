@@ -7,6 +7,7 @@ from typing import Any
 import pandas as pd
 import plotly.graph_objects as go
 import streamlit as st
+from streamlit.navigation.page import StreamlitPage
 
 from merge_core.errors import NetweldError
 from merge_core.store import RunReader, RunSummary, Store
@@ -19,6 +20,68 @@ _CHART_CONFIG = {
     "toImageButtonOptions": {"format": "svg"},
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
+
+
+def navigation() -> StreamlitPage:
+    """Announce the pages; returns the one that the address asks for."""
+    return st.navigation(
+        [
+            st.Page(
+                "pages/overview.py",
+                title="Overview",
+                icon=":material/home:",
+                default=True,
+                help="What a run achieved, stage by stage, and all runs.",
+            ),
+            st.Page(
+                "pages/merge.py",
+                title="Merge",
+                icon=":material/merge:",
+                help="Choose a recipe, start a merge, watch it, stop it, resume it.",
+            ),
+            st.Page(
+                "pages/filters.py",
+                title="Filters",
+                icon=":material/grid_view:",
+                help="The first layers of both teachers and of the merged network.",
+            ),
+            st.Page(
+                "pages/gates.py",
+                title="Gates",
+                icon=":material/toggle_on:",
+                help="How the gates learned which channels to keep.",
+            ),
+            st.Page(
+                "pages/channels.py",
+                title="Channels",
+                icon=":material/account_tree:",
+                help="Which teacher each channel of the merged network comes from.",
+            ),
+        ],
+        position="top",
+    )
+
+
+@contextmanager
+def inside_app() -> Iterator[None]:
+    """Around the page that `app.py` runs."""
+    st.session_state["inside_app"] = True
+    try:
+        yield
+    finally:
+        del st.session_state["inside_app"]
+
+
+def require_app() -> None:
+    """The first line of every page: run again by way of `app.py` where that was left out.
+
+    Streamlit runs files in a folder called pages by themselves, without `app.py`, until a server
+    has met `st.navigation` once. The first visitor who follows a link to a page, or reloads it,
+    would find it without its picker.
+    """
+    if "inside_app" not in st.session_state:
+        navigation()
+        st.rerun()
 
 
 def pick_run() -> None:

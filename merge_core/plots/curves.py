@@ -20,12 +20,9 @@ MOST_LINES = 12
 _TOOLBOX = {"feature": {"saveAsImage": {"title": "Save as image"}}, "right": 0, "top": 0}
 
 
-def _pairs(x: pd.Series, y: pd.Series) -> list[list[float | None]]:
+def _pairs(x: np.ndarray, y: np.ndarray) -> list[list[float | None]]:
     """Points for a series; a missing value becomes a gap."""
-    return [
-        [float(a), None if pd.isna(b) else float(b)]
-        for a, b in zip(x.to_numpy(), y.to_numpy(), strict=True)
-    ]
+    return [[float(a), None if np.isnan(b) else float(b)] for a, b in zip(x, y, strict=True)]
 
 
 def _axis(name: str, *, log: bool) -> Option:
@@ -54,7 +51,7 @@ def learning_curves(curves: pd.DataFrame, quantity: str, *, log: bool) -> Option
                 {
                     "type": "line",
                     "name": role.title,
-                    "data": _pairs(group["run_epoch"], group[column]),
+                    "data": _pairs(group["run_epoch"].to_numpy(), group[column].to_numpy()),
                     "showSymbol": split == "heldout",
                     "symbolSize": 6,
                     "symbol": "diamond" if role.role == "control" else "circle",
@@ -77,7 +74,7 @@ def learning_curves(curves: pd.DataFrame, quantity: str, *, log: bool) -> Option
             "nameLocation": "middle",
             "nameGap": 28,
             "min": 0,
-            "max": float(curves["planned"].max()) if len(curves) else 1,
+            "max": int(curves["planned"].to_numpy().max(initial=1)),
         },
         "yAxis": _axis(quantity, log=log),
         "series": series,
@@ -157,7 +154,7 @@ def gate_evolution(
             "name": name,
             "xAxisIndex": panel,
             "yAxisIndex": panel,
-            "data": [[int(e) - 1, round(float(v), 6)] for e, v in zip(epochs, values, strict=True)],
+            "data": _pairs(epochs - 1, values),
             "showSymbol": len(epochs) < 3,
             "lineStyle": {"width": width, "color": colour},
             "itemStyle": {"color": colour},

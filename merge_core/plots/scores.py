@@ -1,13 +1,13 @@
 """The strip of stages: the score after each stage, from the teachers to the returned network."""
 
-import math
-
 import pandas as pd
 import plotly.graph_objects as go
 
 from merge_core.plots.style import ENSEMBLE, NEUTRAL, STUDENT, frame, stage_colour
 
 SPLITS = {"heldout": "held-out (chooses)", "test": "test (only reports)"}
+WIDE = 4
+"""Losses that differ by more than this factor are drawn on a logarithmic axis."""
 _SHORT = {
     "teacher_a": "Teacher A",
     "teacher_b": "Teacher B",
@@ -39,7 +39,7 @@ def strip(stages: pd.DataFrame, metric: str) -> go.Figure:
         metric: "accuracy" or "loss".
     """
     figure = go.Figure()
-    shown = stages[stages["stage"] != "ensemble"].reset_index(drop=True)
+    shown = stages.loc[stages["stage"] != "ensemble"].reset_index(drop=True)
     shown["colour"] = [
         stage_colour(stage, role) for stage, role in zip(shown["stage"], shown["role"], strict=True)
     ]
@@ -47,7 +47,7 @@ def strip(stages: pd.DataFrame, metric: str) -> go.Figure:
     for split, label in SPLITS.items():
         _marks(figure, shown, split, label, metric)
     _ensemble_line(figure, stages, metric)
-    _returned_ring(figure, shown, metric)
+    _returned_ring(figure, shown)
     title = "accuracy (higher is better)" if metric == "accuracy" else "loss (lower is better)"
     frame(figure, height=430)
     figure.update_xaxes(
@@ -57,17 +57,18 @@ def strip(stages: pd.DataFrame, metric: str) -> go.Figure:
         showgrid=False,
     )
     figure.update_yaxes(title=title)
-    if metric == "loss":
+    tested = shown["test"].dropna()
+    if metric == "loss" and len(tested) and tested.max() > WIDE * tested.min():
         figure.update_yaxes(type="log", dtick="D2")
     return figure
 
 
 def _way(figure: go.Figure, shown: pd.DataFrame) -> None:
     """The line from the teachers to the student."""
-    way = shown[shown["role"] == "merge"].dropna(subset=["test"])
+    way = shown.loc[shown["role"] == "merge"].dropna(subset=["test"])
     if way.empty:
         return
-    for index, row in shown[shown["role"] == "teacher"].dropna(subset=["test"]).iterrows():
+    for index, row in shown.loc[shown["role"] == "teacher"].dropna(subset=["test"]).iterrows():
         figure.add_scatter(
             x=[index, way.index[0]],
             y=[row["test"], way["test"].iloc[0]],
@@ -119,7 +120,7 @@ def _marks(figure: go.Figure, shown: pd.DataFrame, split: str, label: str, metri
 
 
 def _ensemble_line(figure: go.Figure, stages: pd.DataFrame, metric: str) -> None:
-    ensemble = stages[stages["stage"] == "ensemble"].dropna(subset=["test"])
+    ensemble = stages.loc[stages["stage"] == "ensemble"].dropna(subset=["test"])
     if ensemble.empty:
         return
     value = float(ensemble["test"].iloc[0])
@@ -133,29 +134,20 @@ def _ensemble_line(figure: go.Figure, stages: pd.DataFrame, metric: str) -> None
     )
 
 
-def _returned_ring(figure: go.Figure, shown: pd.DataFrame, metric: str) -> None:
-    returned = shown[shown["returned"]].dropna(subset=["test"])
+def _returned_ring(figure: go.Figure, shown: pd.DataFrame) -> None:
+    returned = shown.loc[shown["returned"]].dropna(subset=["test"])
     if returned.empty:
         return
-    place, value = returned.index[0], float(returned["test"].iloc[0])
     figure.add_scatter(
-        x=[place],
-        y=[value],
-        mode="markers",
+        x=returned.index,
+        y=returned["test"],
+        mode="markers+text",
         marker={"size": 24, "symbol": "circle-open", "color": STUDENT, "line": {"width": 3}},
+        text=["<b>returned</b>"],
+        textposition="bottom center",
+        textfont={"color": STUDENT, "size": 14},
+        cliponaxis=False,
         hoverinfo="skip",
+        showlegend=False,
         name="returned",
     )
-    figure.add_annotation(
-        x=place,
-        y=value if metric == "accuracy" else _log10(value),
-        yshift=-24,
-        showarrow=False,
-        text="<b>returned</b>",
-        font={"color": STUDENT, "size": 14},
-    )
-
-
-def _log10(value: float) -> float:
-    """Where an annotation goes on a logarithmic axis."""
-    return math.log10(value)

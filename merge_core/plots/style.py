@@ -50,7 +50,12 @@ def frame(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:
         legend={"orientation": "h", "yanchor": "bottom", "y": 1.02, "x": 0, "font": {"size": 14}},
         hoverlabel={"align": "left"},
     )
-    text = {"tickfont": {"size": 14}, "title_font": {"size": 14}}
-    figure.update_xaxes(gridcolor=GRID, zeroline=False, automargin=True, **text)
-    figure.update_yaxes(gridcolor=GRID, zeroline=False, automargin=True, **text)
+    for update in (figure.update_xaxes, figure.update_yaxes):
+        update(
+            gridcolor=GRID,
+            zeroline=False,
+            automargin=True,
+            tickfont={"size": 14},
+            title_font={"size": 14},
+        )
     return figure

@@ -89,16 +89,16 @@ def estimate(recipe: Recipe, device: str, measured: Iterable[Measured]) -> Estim
     best = min(known, key=lambda run: (run.sample, device not in ("auto", run.device)))
     flops = seconds = 0.0
     examples = _examples_ratio(recipe, best.recipe)
-    for row in best.stages.itertuples(index=False):
-        stage = str(row.stage)
+    for row in best.stages.to_dict("records"):
+        stage = str(row["stage"])
         before, now = epochs_of(best.recipe, stage), epochs_of(recipe, stage)
-        took = 0.0 if np.isnan(row.seconds) else float(row.seconds)
+        took = 0.0 if np.isnan(row["seconds"]) else float(row["seconds"])
         if before == 0:
             seconds += took
             continue
         work = now / before * examples
         steps = work * _batch(best.recipe, stage) / _batch(recipe, stage)
-        flops += float(row.flops) * work
+        flops += float(row["flops"]) * work
         seconds += took * max(work, steps)
     where = "the sample that came with netweld, on another machine" if best.sample else best.name
     return Estimate(

@@ -137,7 +137,7 @@ def curve_frame(reader: RunReader) -> pd.DataFrame:
     if long.empty:
         return pd.DataFrame(columns=["stage", "epoch", "run_epoch", "planned"])
     wide = long.pivot_table(index=["stage", "epoch"], columns="name", values="value").reset_index()
-    wide["run_epoch"] = wide["epoch"] + wide["stage"].map(offsets)
+    wide["run_epoch"] = wide["epoch"] + [offsets[stage] for stage in wide["stage"]]
     wide["planned"] = planned
     wide.columns.name = None
     return wide.sort_values("run_epoch", ignore_index=True)
@@ -170,14 +170,15 @@ def verdict(recipe: Recipe, stages: pd.DataFrame) -> Verdict | None:
     Returns:
         None before the run has returned a student.
     """
-    scores = stages.dropna(subset=["test"]).set_index("stage")
-    returned = scores[scores["returned"]]
-    if returned.empty or not {"teacher_a", "teacher_b"} <= set(scores.index):
+    over = stages.dropna(subset=["test"])
+    scores: dict[str, float] = dict(zip(over["stage"], over["test"], strict=True))
+    returned = [str(stage) for stage in over.loc[over["returned"], "stage"]]
+    if not returned or not {"teacher_a", "teacher_b"} <= scores.keys():
         return None
-    value = float(returned["test"].iloc[0])
-    teachers = [(float(scores.loc[key, "test"]), key) for key in ("teacher_a", "teacher_b")]
-    best = (max if recipe.metric == "accuracy" else min)(teachers)[1]
-    rivals = [best, *(key for key in ("random_half", "trained_on") if key in scores.index)]
+    value = scores[returned[0]]
+    choose = max if recipe.metric == "accuracy" else min
+    best = choose("teacher_a", "teacher_b", key=scores.__getitem__)
+    rivals = [best, *(key for key in ("random_half", "trained_on") if key in scores)]
     names = {
         "teacher_a": "the better teacher (A)",
         "teacher_b": "the better teacher (B)",
@@ -186,13 +187,11 @@ def verdict(recipe: Recipe, stages: pd.DataFrame) -> Verdict | None:
     }
     wins, losses = [], []
     for rival in rivals:
-        other = float(scores.loc[rival, "test"])
+        other = scores[rival]
         words = f"{names[rival]} ({_number(other, recipe)}, {_difference(value, other, recipe)})"
         (wins if recipe.better(value, other) else losses).append(words)
-    head = (
-        f"The returned network ({returned['title'].iloc[0].lower()}) has a test {recipe.metric} "
-        f"of {_number(value, recipe)}."
-    )
+    title = STAGE_BY_KEY[returned[0]].title.lower()
+    head = f"The returned network ({title}) has a test {recipe.metric} of {_number(value, recipe)}."
     parts = [head]
     if wins:
         parts.append(f"It beats {_listed(wins)}.")
@@ -232,7 +231,7 @@ def _caution(recipe: Recipe, value: float, rivals: int) -> str:
 
 def budget(recipe: Recipe, device: str, stages: pd.DataFrame) -> str:
     """What a run cost and how it was judged, in one line: beside every comparison."""
-    flops = stages.set_index("stage")["flops"]
+    flops: dict[str, float] = dict(zip(stages["stage"], stages["flops"], strict=True))
     way = sum(flops.get(key, 0.0) for key in ("teacher_a", "teacher_b", "gates", "fine_tune"))
     control = flops.get("trained_on", 0.0)
     text = (

@@ -1,0 +1,267 @@
+"""Pages as Streamlit runs them, without a browser."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import fake_runs
+import pytest
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest, app_test
+
+from merge_core import launch, places
+from merge_core.recipes import Recipe
+from merge_core.store import Store
+
+ROOT = Path(__file__).parent.parent
+PAGES = ("overview", "merge", "filters", "gates", "channels")
+
+
+@pytest.fixture
+def store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Store:
+    """An empty store that the pages read, without samples."""
+    monkeypatch.setenv("NETWELD_HOME", str(tmp_path / "home"))
+    monkeypatch.setattr(places, "samples", lambda: tmp_path / "no samples")
+    monkeypatch.setattr(app_test, "PagesManager", MetNavigation)
+    return Store()
+
+
+class MetNavigation(PagesManager):
+    """The pages of a server that has met `st.navigation` before, as all but the first visitor do.
+
+    AppTest forgets that before every run.
+    """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        PagesManager.uses_pages_directory = False
+
+
+def opened(page: str, run: str = "") -> AppTest:
+    """A page of the dashboard, as a person finds it who follows a link to it."""
+    app = AppTest.from_file(str(ROOT / "app.py"), default_timeout=60)
+    if run:
+        app.query_params["run"] = run
+    app.run()
+    if page != "overview":
+        app.switch_page(f"pages/{page}.py").run()
+    return app
+
+
+def words(app: AppTest) -> str:
+    """All text of a page."""
+    elements = [*app.markdown, *app.caption, *app.info, *app.warning, *app.success, *app.error]
+    return "\n".join(str(e.value) for e in [*elements, *app.header, *app.subheader])
+
+
+def address(app: AppTest) -> str:
+    """The run that the address names."""
+    value = app.query_params["run"]
+    return value if isinstance(value, str) else value[0]
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_with_nothing_at_all_every_page_says_what_to_do(store: Store, page: str) -> None:
+    app = opened(page)
+    assert not app.exception
+    assert not app.error
+    if page == "merge":
+        assert app.button(key="go").label == "Start the merge"
+    else:
+        assert "Start your first merge" in words(app)
+
+
+@pytest.mark.parametrize("name", ["textures", "sine", "digits"])
+@pytest.mark.parametrize("page", PAGES)
+def test_a_finished_run_on_every_page(store: Store, page: str, name: str) -> None:
+    app = opened(page, fake_runs.make(store, name))
+    assert not app.exception
+    assert not app.error
+
+
+@pytest.mark.parametrize("state", ["queued", "running", "stopped", "failed", "lost"])
+@pytest.mark.parametrize("page", PAGES)
+def test_an_unfinished_run_on_every_page(store: Store, page: str, state: fake_runs.State) -> None:
+    app = opened(page, fake_runs.make(store, "textures", state=state, stop="gates"))
+    assert not app.exception
+    text = words(app)
+    said = {
+        "queued": "waits for its worker",
+        "running": "% ",
+        "stopped": "Resume it",
+        "failed": "This run failed. The loss of stage 'gates' became NaN at step 7.",
+        "lost": "resume it",
+    }[state]
+    if page == "merge" and state == "running":
+        assert "of the work" in app.progress[0].text
+    else:
+        assert said in text
+    assert bool(app.error) == (state == "failed")
+
+
+def test_the_newest_run_is_shown_and_named_in_the_address(store: Store) -> None:
+    fake_runs.make(store, "textures")
+    newest = fake_runs.make(store, "sine")
+    app = opened("overview")
+    assert address(app) == newest
+    assert "Sine, seed 0" in words(app)
+
+
+def test_the_address_decides_and_is_kept_over_the_pages(store: Store) -> None:
+    older = fake_runs.make(store, "textures")
+    fake_runs.make(store, "sine")
+    app = opened("overview", older)
+    assert "Textures, seed 0" in words(app)
+    app.switch_page("pages/gates.py").run()
+    assert address(app) == older
+    assert app.selectbox(key="picked").value == older
+
+
+def test_the_first_visitor_of_a_server_finds_every_page_whole(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Streamlit runs a file in `pages` without `app.py` until it has met `st.navigation`."""
+    monkeypatch.setattr(app_test, "PagesManager", PagesManager)
+    name = fake_runs.make(store, "textures")
+    app = opened("gates", name)
+    assert not app.exception
+    assert app.selectbox(key="picked").value == name
+    assert app.header[0].value == "Gates"
+
+
+def test_picking_a_run_changes_the_address(store: Store) -> None:
+    older = fake_runs.make(store, "textures")
+    fake_runs.make(store, "sine")
+    app = opened("channels")
+    app.selectbox(key="picked").set_value(older).run()
+    assert address(app) == older
+    assert "112 channels" in words(app)
+
+
+def test_an_unknown_run_in_the_address_is_a_sentence(store: Store) -> None:
+    fake_runs.make(store, "sine")
+    app = opened("overview", "../../etc/passwd")
+    assert not app.exception
+    assert "There is no run '../../etc/passwd' here" in app.error[0].value
+
+
+def test_samples_alone_are_shown_and_cannot_be_resumed(
+    store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    elsewhere = Store(tmp_path / "elsewhere", tmp_path / "none")
+    name = fake_runs.make(elsewhere, "textures")
+    with elsewhere.open(name):  # the last connection takes the write-ahead log along
+        pass
+    monkeypatch.setattr(places, "samples", lambda: tmp_path / "elsewhere" / "runs")
+    app = opened("overview")
+    assert not app.exception
+    assert address(app) == name
+    assert "It beats" in words(app)
+    app.switch_page("pages/merge.py").run()
+    assert not app.exception
+    assert "This sample is finished" in words(app)
+    assert "another machine" in words(app)
+
+
+def test_a_damaged_file_is_a_sentence(store: Store) -> None:
+    name = fake_runs.make(store, "textures")
+    (store.directory(name) / "norms.safetensors").write_bytes(b"rubbish")
+    app = opened("filters", name)
+    assert not app.exception
+    assert "norms.safetensors" in app.error[0].value
+    assert "damaged" in app.error[0].value
+
+
+def test_filters_of_sine_are_hinges_and_of_pictures_are_tiles(store: Store) -> None:
+    tiles = opened("filters", fake_runs.make(store, "textures"))
+    assert "16 are kept" in words(tiles)
+    image, _, ticks, over = json.loads(tiles.get("plotly_chart")[0].proto.spec)["data"]
+    assert image["type"] == "image"
+    assert ticks["text"] == ["✓"] * 16
+    assert sum("✓ kept" in text for text in over["customdata"]) == 32  # with the student's own
+    bends = opened("filters", fake_runs.make(store, "sine"))
+    assert "100 are kept" in words(bends)
+    assert "triangle-right" in bends.get("plotly_chart")[0].proto.spec
+
+
+@pytest.fixture
+def begun(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Recipe, str]]:
+    """What the page asked to begin; the run is entered, but no worker starts."""
+    asked = []
+
+    def begin(store: Store, recipe: Recipe, device: str) -> tuple[str, None]:
+        asked.append((recipe, device))
+        return store.create(recipe, device), None
+
+    monkeypatch.setattr(launch, "begin", begin)
+    return asked
+
+
+def test_starting_a_merge_with_settings(store: Store, begun: list[tuple[Recipe, str]]) -> None:
+    app = opened("merge")
+    app.selectbox(key="recipe").set_value("sine").run()
+    app.number_input(key="teacher-sine-quick").set_value(3)
+    app.number_input(key="seed").set_value(11)
+    app.number_input(key="growth-sine-quick").set_value(0.2)
+    app.button(key="go").click().run()
+    assert not app.exception
+    ((recipe, device),) = begun
+    assert (recipe.name, recipe.preset, recipe.seed, device) == ("sine", "quick", 11, "auto")
+    assert recipe.teacher.epochs == 3
+    assert recipe.gating.epochs == 20
+    assert recipe.gates.schedule.growth == 0.2
+    (run,) = store.runs()
+    assert address(app) == run.name
+    assert "waits for its worker" in words(app)
+
+
+def test_the_estimate_comes_from_a_finished_run(store: Store) -> None:
+    fake_runs.make(store, "textures")
+    app = opened("merge")
+    assert "It will take about" in words(app)
+    assert "1.5 TFLOP" in words(app)
+    app.selectbox(key="recipe").set_value("digits").run()
+    assert "there is no estimate yet" in words(app)
+
+
+def test_stop_sends_a_command(store: Store) -> None:
+    name = fake_runs.make(store, "textures", state="running", stop="gates")
+    app = opened("merge", name)
+    app.button(key="stop").click().run()
+    assert not app.exception
+    assert [command.verb for command in store.commands(name)] == ["stop"]
+    assert app.button(key="stop").label == "Stopping …"
+
+
+def test_resume_starts_a_worker(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    resumed = []
+    monkeypatch.setattr(launch, "resume", lambda store, name: resumed.append(name))
+    name = fake_runs.make(store, "textures", state="stopped", stop="gates")
+    app = opened("merge", name)
+    app.button(key="resume").click().run()
+    assert not app.exception
+    assert resumed == [name]
+
+
+def test_looking_never_loads_torch(store: Store) -> None:
+    """A fresh interpreter runs every page; what it really loaded decides."""
+    name = fake_runs.make(store, "textures")
+    script = f"""
+import sys
+from streamlit.runtime.pages_manager import PagesManager
+from streamlit.testing.v1 import AppTest, app_test
+app = AppTest.from_file({str(ROOT / "app.py")!r}, default_timeout=60)
+app.query_params["run"] = {name!r}
+app.run()
+assert not app.exception and not app.error, app.error
+for page in {PAGES[1:]!r}:
+    app.switch_page(f"pages/{{page}}.py").run()
+    assert not app.exception and not app.error, (page, app.error)
+print(sorted({{"torch", "torchvision", "sklearn"}} & sys.modules.keys()))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, cwd=ROOT, check=False
+    )
+    assert done.stdout.strip() == "[]", done.stdout + done.stderr
