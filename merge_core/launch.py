@@ -22,6 +22,9 @@ DEVICES = ("auto", "cpu", "cuda", "mps")
 """What a person may ask for; whether the machine has it is found by the worker."""
 
 
+WORKER = ("-P", "-m", "merge_core.worker")
+"""How Python starts a worker. Without -P it would import a file called random.py where it runs."""
+
 HOLD_SECONDS = 10.0
 """How long to wait for a worker to take hold of its run, before torch is imported."""
 
@@ -95,8 +98,7 @@ def _start(store: Store, name: str, data: Path | None, after: int) -> subprocess
     if places.dashboard() == places.PACKAGE.parent:  # a checkout, perhaps not installed
         paths = [str(places.PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
-    # -P: without it, a file called random.py where the user happens to be would be imported.
-    command = [sys.executable, "-P", "-m", "merge_core.worker", name, "--after", str(after)]
+    command = [sys.executable, *WORKER, name, "--after", str(after)]
     with (store.directory(name) / "worker.log").open("ab") as log:
         process = subprocess.Popen(
             command,

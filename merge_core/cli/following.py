@@ -116,6 +116,9 @@ def _tell_stages(reader: RunReader, told: set[str]) -> None:
 def _say_how_it_ended(reader: RunReader) -> None:
     status = reader.status()
     state, where = status["state"], ""
+    if state == "running":
+        typer.echo(f"Run {reader.name} is being worked on by another process.", err=True)
+        return
     if status["stage"] is not None:
         where = f" in stage {STAGE_BY_KEY[status['stage']].title!r} at step {status['step']}"
     typer.echo(f"Run {reader.name} is {state}{where}. {status['message']}".rstrip(), err=True)
