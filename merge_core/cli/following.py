@@ -124,4 +124,5 @@ def _say_how_it_ended(reader: RunReader) -> None:
     typer.echo(f"Run {reader.name} is {state}{where}. {status['message']}".rstrip(), err=True)
     if state not in ("stopped", "failed"):  # it ended without a word to the store
         typer.echo(f"Its worker's last words are in {reader.directory / 'worker.log'}.", err=True)
-    typer.echo(f"Go on with `netweld resume {reader.name}`.", err=True)
+    then = "Once that is mended, go on" if state == "failed" else "Go on"
+    typer.echo(f"{then} with `netweld resume {reader.name}`.", err=True)
