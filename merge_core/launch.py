@@ -35,7 +35,7 @@ def begin(
     """Create a run and start its worker; returns the run's name and the process.
 
     Raises:
-        StoreError: the store cannot be written.
+        StoreError: the store cannot be written, or no process can be started.
         RecipeError: the recipe's name cannot be part of a run's name.
     """
     name = store.create(recipe, device)
@@ -99,16 +99,22 @@ def _start(store: Store, name: str, data: Path | None, after: int) -> subprocess
         paths = [str(places.PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
         environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     command = [sys.executable, *WORKER, name, "--after", str(after)]
-    with (store.directory(name) / "worker.log").open("ab") as log:
-        process = subprocess.Popen(
-            command,
-            env=environment,
-            cwd=store.home,
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-        )
+    try:
+        with (store.directory(name) / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                command,
+                env=environment,
+                cwd=store.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise StoreError(
+            f"The worker of run {name} could not be started ({error}); mend that, then "
+            f"`netweld resume {name}`."
+        ) from error
     # Somebody must wait for a child, or it stays behind as a zombie that looks alive.
     threading.Thread(target=process.wait, name=f"reap {name}", daemon=True).start()
     return process

@@ -126,9 +126,9 @@ class Store:
                     [(key, json.dumps(value)) for key, value in facts.items()],
                 )
                 database.execute("COMMIT")
-        except OSError as error:
+        except (OSError, sqlite3.Error) as error:
             raise StoreError(
-                f"The directory {self.home} cannot be written ({error.strerror}); "
+                f"The directory {self.home} cannot be written ({error}); "
                 f"set NETWELD_HOME to one that can."
             ) from error
         with self._steering() as index:
