@@ -45,7 +45,9 @@ def pictures(layer: FirstLayer) -> None:
     figure = filter_bands(tile_frame(layer, order), layer.weights, normalise)
     shared.plotly(figure, key="tiles", alt=_alt(layer))
     inputs, *size = layer.weights[0].shape[1:]
-    colours = "in the colours they look for" if inputs == 3 else "as the mean over their inputs"
+    colours = {3: "in the colours they look for", 1: "light where they want light"}.get(
+        inputs, "as the mean over their inputs"
+    )
     st.caption(
         f"{layer.size} filters of {size[0]}×{size[1]} per network, {colours}; mid-grey is zero. "
         f"Hover over a filter for its gate."

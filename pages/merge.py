@@ -10,6 +10,7 @@ from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.estimates import Measured, estimate
 from merge_core.views.runs import (
+    ALIVE,
     curve_frame,
     duration,
     flops_text,
@@ -159,7 +160,7 @@ def cost(recipe: Recipe, device: str) -> None:
 def measured(recipe: Recipe) -> list[Measured]:
     """The finished runs of the same recipe, newest first."""
     found = []
-    for run in Store().runs():
+    for run in shared.runs():
         if run.state == "finished" and run.recipe.name == recipe.name:
             with Store().open(run.name) as reader:
                 found.append(
@@ -168,7 +169,8 @@ def measured(recipe: Recipe) -> list[Measured]:
                         recipe=run.recipe,
                         device=run.device,
                         sample=run.sample,
-                        stages=stage_frame(reader),
+                        stages=(stages := stage_frame(reader)),
+                        startup=max(reader.headway().elapsed - sum(stages["seconds"]), 0.0),
                     )
                 )
     return found
@@ -268,6 +270,7 @@ def buttons(summary: RunSummary) -> None:
             if st.button("Resume", type="primary", icon=":material/resume:", key="resume"):
                 launch.resume(Store(), summary.name)
                 st.session_state.pop("stopping", None)
+                shared.show_run(summary.name)
                 st.rerun(scope="app")
         elif summary.state == "finished":
             st.page_link("pages/overview.py", label="See the result", icon=":material/home:")
@@ -275,11 +278,10 @@ def buttons(summary: RunSummary) -> None:
 
 
 shared.require_app()
-runs = {run.name: run for run in Store().runs()}
-picked = runs.get(st.session_state.get("run", ""))
+picked = next((r for r in shared.runs() if r.name == st.session_state.get("run")), None)
 with st.expander(
     "A new merge",
-    expanded=picked is None or picked.sample,
+    expanded=picked is None or picked.state not in ALIVE,
     icon=":material/add:",
     key=f"new-{picked.name if picked else ''}",
 ):

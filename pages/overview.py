@@ -3,7 +3,6 @@
 import streamlit as st
 
 from merge_core.plots.scores import strip
-from merge_core.store import Store
 from merge_core.views.runs import (
     ALIVE,
     budget,
@@ -64,7 +63,7 @@ def result() -> None:
 
 def recent() -> None:
     """All runs with their live state; a click on a row picks the run."""
-    runs = Store().runs()
+    runs = shared.runs()
     picked = st.dataframe(
         runs_frame(runs),
         hide_index=True,
@@ -100,5 +99,5 @@ st.subheader("What to do next")
 next_steps()
 st.subheader("Runs")
 st.caption("Click a row to show that run on every page.")
-anything_alive = any(run.state in ALIVE for run in Store().runs())
+anything_alive = any(run.state in ALIVE for run in shared.runs())
 st.fragment(recent, run_every=2 if anything_alive else None)()

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pandas as pd
@@ -9,12 +10,15 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
+from merge_core import places
 from merge_core.errors import NetweldError
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.runs import ALIVE, run_label
 
 QUERY = "run"
 FIRST_SAMPLE = "textures"
+FRESH = 0.7
+"""Seconds for which a list of runs is good enough."""
 _CHART_CONFIG = {
     "displaylogo": False,
     "toImageButtonOptions": {"format": "svg"},
@@ -84,19 +88,31 @@ def require_app() -> None:
         st.rerun()
 
 
+@st.cache_data(ttl=FRESH, max_entries=8, show_spinner=False)
+def _runs(home: str, samples: str) -> list[RunSummary]:
+    """The list of runs; all viewers of a moment share one reading of it."""
+    return Store(Path(home), Path(samples)).runs()
+
+
+def runs() -> list[RunSummary]:
+    """All runs, newest first, then the samples; at most `FRESH` seconds old."""
+    return _runs(str(places.home()), str(places.samples()))
+
+
 def pick_run() -> None:
     """Draw the run picker and keep the picked run in the URL, on every page."""
     with errors_as_sentences():
-        runs = Store().runs()
-        by_name = {run.name: run for run in runs}
         asked = st.query_params.get(QUERY)
+        if asked is not None and asked not in {run.name for run in runs()}:
+            _runs.clear()  # it may be newer than the list
+        by_name = {run.name: run for run in runs()}
         if asked is not None and asked not in by_name:
             st.error(
                 f"There is no run {asked!r} here: it may have been deleted, or belong to another "
                 f"machine. Pick one of the runs below."
             )
             asked = None
-        name = asked or _remembered(by_name) or _first(runs)
+        name = asked or _remembered(by_name) or _first(list(by_name.values()))
         if name is None:
             return
         st.session_state["run"] = name
@@ -121,6 +137,7 @@ def _picked() -> None:
 
 def show_run(name: str) -> None:
     """Make a run the picked one, from a callback or before a rerun."""
+    _runs.clear()
     st.session_state["run"] = name
     st.query_params[QUERY] = name
 
@@ -130,10 +147,10 @@ def _remembered(by_name: dict[str, RunSummary]) -> str | None:
     return name if name in by_name else None
 
 
-def _first(runs: list[RunSummary]) -> str | None:
+def _first(found: list[RunSummary]) -> str | None:
     """The newest run; without one the sample to show first; without any, none."""
-    own = [run.name for run in runs if not run.sample]
-    samples = sorted(runs, key=lambda run: run.recipe.name != FIRST_SAMPLE)
+    own = [run.name for run in found if not run.sample]
+    samples = sorted(found, key=lambda run: run.recipe.name != FIRST_SAMPLE)
     return next(iter(own + [run.name for run in samples]), None)
 
 
@@ -150,7 +167,7 @@ def errors_as_sentences() -> Iterator[None]:
 def picked_summary() -> RunSummary:
     """The picked run as one line of the list; a page without any run ends with what to do."""
     name = st.session_state.get("run")
-    found = [run for run in Store().runs() if run.name == name]
+    found = [run for run in runs() if run.name == name]
     if not found:
         st.info(
             "There is no run yet. Start your first merge: the recipe *Textures* takes about a "

@@ -150,7 +150,8 @@ def test_strip_shows_test_scores_with_their_numbers(store: Store) -> None:
     figure = strip(stages, "accuracy")
     texts = [trace.text for trace in traces(figure) if trace.mode == "markers+text"]
     shown = stages.loc[stages["stage"] != "ensemble", "test"]
-    assert list(texts[0]) == [f"{score:.3f}" for score in shown]
+    assert [text.strip("</b>").split()[0] for text in texts[0]] == [f"{s:.3f}" for s in shown]
+    assert [text for text in texts[0] if "returned" in text] == ["<b>0.718 returned</b>"]
     assert any("output ensemble" in (trace.name or "") for trace in traces(figure))
     assert any(trace.name == "returned" for trace in traces(figure))
 

@@ -238,7 +238,7 @@ def test_before_the_cut_no_filter_is_marked(store: Store) -> None:
         layer = first_layer(reader, "")
     assert layer is not None
     assert len(layer.weights) == 2
-    assert not tile_frame(layer, "gate")["kept"].any()
+    assert set(tile_frame(layer, "gate")["kept"]) == {False}
 
 
 def test_missing_weights_are_a_sentence(store: Store) -> None:
@@ -256,7 +256,7 @@ def test_hinges_lie_where_the_neurons_change_sign(store: Store) -> None:
     assert layer is not None
     neurons, outside = hinge_frame(layer)
     for lane in range(3):
-        assert (neurons["lane"] == lane).sum() + outside[lane] == 100
+        assert list(neurons["lane"]).count(lane) + outside[lane] == 100
     for row in neurons.to_dict("records"):
         weight = layer.weights[row["lane"]][row["index"], 0]
         bias = layer.biases[row["lane"]][row["index"]]
@@ -312,6 +312,7 @@ def measured(store: Store, **changes: object) -> Measured:
             device="cpu",
             sample=False,
             stages=stage_frame(reader),
+            startup=0.0,
         )
     return dataclasses.replace(run, **changes)
 

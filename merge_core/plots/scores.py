@@ -100,8 +100,8 @@ def _marks(figure: go.Figure, shown: pd.DataFrame, split: str, label: str, metri
             "symbol": [f"{symbol}-open" if hollow else symbol for symbol in symbols],
             "line": {"width": 2, "color": shown["colour"]},
         },
-        text=["" if pd.isna(v) else score_text(v, metric) for v in shown[split]],
-        textposition="top center",
+        text=_labels(shown, metric),
+        textposition=_label_places(shown),
         textfont={"size": 15},
         cliponaxis=False,
         customdata=shown[["title", "note"]].to_numpy(),
@@ -117,6 +117,35 @@ def _marks(figure: go.Figure, shown: pd.DataFrame, split: str, label: str, metri
         name=label,
         marker={"symbol": symbol, "color": NEUTRAL, "size": 9 if hollow else 13},
     )
+
+
+def _labels(shown: pd.DataFrame, metric: str) -> list[str]:
+    """The test scores as words beside their marks."""
+    words = ["" if pd.isna(v) else score_text(v, metric) for v in shown["test"]]
+    return [
+        f"<b>{word} returned</b>" if word and returned else word
+        for word, returned in zip(words, shown["returned"], strict=True)
+    ]
+
+
+def _label_places(shown: pd.DataFrame) -> list[str]:
+    """For each mark the side on which the merge's line leaves room for its words."""
+    places = ["top center"] * len(shown)
+    way = [
+        index
+        for index, (role, score) in enumerate(zip(shown["role"], shown["test"], strict=True))
+        if role == "merge" and not pd.isna(score)
+    ]
+    scores = shown["test"].tolist()
+    for before, here, after in zip([None, *way], way, [*way[1:], None], strict=False):
+        falls = before is not None and scores[before] > scores[here]
+        rises = after is not None and scores[after] > scores[here]
+        drops = after is not None and scores[after] < scores[here]
+        if falls:
+            places[here] = "bottom center" if rises or not drops else "top right"
+        elif rises:
+            places[here] = "bottom right"
+    return places
 
 
 def _ensemble_line(figure: go.Figure, stages: pd.DataFrame, metric: str) -> None:
@@ -141,12 +170,8 @@ def _returned_ring(figure: go.Figure, shown: pd.DataFrame) -> None:
     figure.add_scatter(
         x=returned.index,
         y=returned["test"],
-        mode="markers+text",
+        mode="markers",
         marker={"size": 24, "symbol": "circle-open", "color": STUDENT, "line": {"width": 3}},
-        text=["<b>returned</b>"],
-        textposition="bottom center",
-        textfont={"color": STUDENT, "size": 14},
-        cliponaxis=False,
         hoverinfo="skip",
         showlegend=False,
         name="returned",

@@ -19,6 +19,7 @@ class Measured:
         device: the device it ran on.
         sample: whether it came with netweld, so that it ran on another machine.
         stages: its `merge_core.views.runs.stage_frame`.
+        startup: seconds its worker spent outside the stages, e.g. on loading its libraries.
     """
 
     name: str
@@ -26,6 +27,7 @@ class Measured:
     device: str
     sample: bool
     stages: pd.DataFrame
+    startup: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,7 +89,7 @@ def estimate(recipe: Recipe, device: str, measured: Iterable[Measured]) -> Estim
     if not known:
         return None
     best = min(known, key=lambda run: (run.sample, device not in ("auto", run.device)))
-    flops = seconds = 0.0
+    flops, seconds = 0.0, best.startup
     examples = _examples_ratio(recipe, best.recipe)
     for row in best.stages.to_dict("records"):
         stage = str(row["stage"])
