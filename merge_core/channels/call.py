@@ -1,13 +1,15 @@
 """One intercepted torch function: its arguments, their identities, and how to answer it."""
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
 
 from merge_core.channels.identities import INPUT, PLAIN, Identities, collapse
+
+from merge_core.channels.sites import site_name
 
 if TYPE_CHECKING:
     from merge_core.channels.trace import Tracer
@@ -20,6 +22,51 @@ class Value:
     tensor: Tensor
     ids: Tensor | None
     weight: tuple[str, tuple[int, ...]] | None = None  # parameter name, its axes in this order
+    refusal: str = ""  # why nothing may be computed from it
+
+
+class Tag(int):
+    """An integer attribute of a module, which remembers where it came from while a trace runs."""
+
+    layer: str
+    attribute: str
+    numeric: bool  # also used as a number, as in 1/sqrt(width): must keep its value
+
+    @classmethod
+    def of(cls, value: int, layer: str, attribute: str) -> "Tag":
+        tag = cls(value)
+        tag.layer, tag.attribute, tag.numeric = layer, attribute, False
+        return tag
+
+    def __float__(self) -> float:
+        self.numeric = True
+        return int(self) * 1.0
+
+    def __pow__(self, other: Any, modulo: Any = None) -> Any:
+        self.numeric = True
+        return int(self) ** other
+
+    def __truediv__(self, other: Any) -> Any:
+        self.numeric = True
+        return int(self) / other
+
+    def __rtruediv__(self, other: Any) -> Any:
+        self.numeric = True
+        return other / int(self)
+
+
+@dataclass
+class Mark:
+    """One use of a site in a trace: which, and the identities whose number it depends on."""
+
+    layer: str
+    training: bool
+    site: str
+    number: int
+    lines: dict[int, Tensor] = field(default_factory=dict)
+    parts: Tensor | None = None
+    dim: int = -1
+    tags: dict[int, Tag] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -94,6 +141,14 @@ class Call:
             for item, item_ids in zip(result, _repeat(ids, len(result)), strict=True):
                 self.answer(item, item_ids)
         return result
+
+    def site(self, dim: int = -1, parts: Tensor | None = None) -> Mark:
+        """Note that this call may hold widths as numbers; fill in its `lines`."""
+        path, counts = self.tracer.path[-1]
+        site = site_name(self.name)
+        mark = Mark(path, self.tracer.training, site, counts[site] - 1, parts=parts, dim=dim)
+        self.tracer.marks.append(mark)
+        return mark
 
     def tensors(self) -> list[Tensor]:
         """Every tensor argument, in order."""

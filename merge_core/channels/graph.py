@@ -65,6 +65,36 @@ class Obstacle:
     operation: str
 
 
+@dataclass(frozen=True, eq=False)
+class Site:
+    """An operation in the network's code that may hold widths as numbers (see `sites`).
+
+    It is the `number`-th of its kind in one call of `layer` in that mode. `lines[i]` are the
+    channels that its i-th number counts.
+    """
+
+    layer: str
+    training: bool
+    kind: str
+    number: int
+    lines: Mapping[int, Axis]
+    parts: Tensor | None = None  # of a norm over channels that is already in parts
+    dim: int = -1
+
+    @property
+    def key(self) -> tuple[str, bool, str, int]:
+        return self.layer, self.training, self.kind, self.number
+
+
+@dataclass(frozen=True)
+class Attribute:
+    """An integer attribute of a module that counts the channels in `line`."""
+
+    layer: str
+    name: str
+    line: Axis
+
+
 @dataclass(frozen=True)
 class ChannelGraph:
     """The channel spaces of one network and where each parameter axis lies in them.
@@ -79,7 +109,9 @@ class ChannelGraph:
     reads: tuple[Read, ...]
     averaged: frozenset[str]  # tensors that write the output: the teachers' mean is taken in them
     obstacles: tuple[Obstacle, ...]
-    example: object = field(repr=False, compare=False)  # the traced input, without its numbers
+    sites: tuple[Site, ...] = field(repr=False, compare=False)
+    attributes: tuple[Attribute, ...]
+    example: Tensor = field(repr=False, compare=False)  # the traced input, without its numbers
 
     @property
     def free(self) -> tuple[Space, ...]:

@@ -1,13 +1,14 @@
 """Permute, concatenate, select and fold: every one of them only interprets the channel graph."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
 from merge_core.channels.graph import Axis, ChannelGraph
-from merge_core.channels.rebuild import named_tensors, positions, rebuild, same_spaces, skeleton
-from merge_core.channels.trace import trace
+from merge_core.channels.layout import Layout, layout, positions
+from merge_core.channels.rebuild import Changes, named_tensors, rebuild
+from merge_core.channels.sites import Change, rewritten
 from merge_core.errors import GraphError
 
 
@@ -38,10 +39,11 @@ def select(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, Tensor]) ->
     """
     chosen = {name: _checked(graph, name, index) for name, index in kept.items()}
     sizes = {name: len(index) for name, index in chosen.items()}
-    if all(graph.space(name).size == size for name, size in sizes.items()):
-        new_graph = graph
+    plain = not any(True for _ in rewritten(model))
+    if plain and all(graph.space(name).size == size for name, size in sizes.items()):
+        target = Layout(graph, {}, {})
     else:
-        new_graph = _retrace(model, graph, sizes)
+        target = layout(model, graph, sizes)
     units = {
         number: chosen[space.name]
         for number, space in enumerate(graph.spaces)
@@ -52,12 +54,41 @@ def select(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, Tensor]) ->
         if name not in graph.axes:
             continue
         picked = tensor.detach()
-        for dim, (old, new) in enumerate(zip(graph.axes[name], new_graph.axes[name], strict=True)):
+        for dim, (old, new) in enumerate(
+            zip(graph.axes[name], target.graph.axes[name], strict=True)
+        ):
             if old is not None and new is not None:
-                index = positions(old, new, units).to(tensor.device)
-                picked = picked.index_select(dim, index)
-        result[name] = picked.clone() if picked is tensor or _shares(picked, tensor) else picked
-    return rebuild(model, result)
+                index = positions(old, new, units)
+                if not torch.equal(index, torch.arange(len(old.space))):
+                    picked = picked.index_select(dim, index.to(tensor.device))
+        result[name] = picked.clone() if _shares(picked, tensor) else picked
+
+    def kept_parts(old: Axis, new: Axis, parts: Tensor | None) -> Tensor | None:
+        if parts is None or len(old.space) != len(new.space):
+            return None  # the cut joins what was normalised in parts
+        return parts[positions(old, new, units)]
+
+    changes = _with_parts(graph, target, kept_parts)
+    return rebuild(model, result, target.attributes, changes)
+
+
+def _with_parts(
+    graph: ChannelGraph,
+    target: Layout,
+    parts_of: Callable[[Axis, Axis, Tensor | None], Tensor | None],
+) -> Changes:
+    """The corrections of a layout, with the parts of every norm over channels filled in."""
+    changes = {layer: dict(kept) for layer, kept in target.changes.items()}
+    found = {site.key: site for site in target.graph.sites}
+    for site in graph.sites:
+        if site.kind != "layer_norm" or site.key not in found:
+            continue
+        (old,), (new,) = site.lines.values(), found[site.key].lines.values()
+        parts = parts_of(old, new, site.parts)
+        if parts is not None:
+            change = Change(parts=parts, dim=site.dim, needed=True)
+            changes.setdefault(site.layer, {})[site.key[1:]] = change
+    return changes
 
 
 def _shares(left: Tensor, right: Tensor) -> bool:
@@ -82,20 +113,6 @@ def _checked(graph: ChannelGraph, name: str, index: Tensor) -> Tensor:
     return index
 
 
-def _retrace(model: nn.Module, graph: ChannelGraph, sizes: Mapping[str, int]) -> ChannelGraph:
-    """The graph of the network at other sizes; the layout of every axis comes from a real trace."""
-    assert isinstance(graph.example, Tensor)
-    try:
-        found = trace(skeleton(model, graph, sizes), graph.example)
-    except (RuntimeError, ValueError) as error:
-        raise GraphError(
-            f"The network does not run at the new sizes ({error}): some operation keeps a width as "
-            "a number of its own; take widths from the tensors' shapes."
-        ) from error
-    same_spaces(graph, found, sizes)
-    return found
-
-
 def concatenate(
     models: Sequence[nn.Module], graph: ChannelGraph, weights: Sequence[float] | None = None
 ) -> nn.Module:
@@ -115,20 +132,38 @@ def concatenate(
             "so their mean cannot be taken in the weights; end the network with a linear layer."
         )
     sizes = {space.name: len(models) * space.size for space in graph.free}
-    layout = _retrace(models[0], graph, sizes)
+    target = layout(models[0], graph, sizes)
     teachers = [named_tensors(model) for model in models]
     result = {}
     for name, first in teachers[0].items():
         parts = [tensors[name].detach() for tensors in teachers]
         if name in graph.axes:
-            old, new = graph.axes[name], layout.axes[name]
+            old, new = graph.axes[name], target.graph.axes[name]
             linear = name in graph.averaged
             result[name] = _assemble(name, parts, old, new, graph, shares if linear else None)
         elif first.is_floating_point():
             result[name] = _shared(name, parts)
         else:
             result[name] = torch.stack(parts).amax(0) if not first.dim() else _shared(name, parts)
-    return rebuild(models[0], result)
+
+    def joined_parts(old: Axis, new: Axis, parts: Tensor | None) -> Tensor | None:
+        if bool((old.space < 0).all()):
+            return None
+        if bool((old.space < 0).any()):
+            raise GraphError(
+                "A norm takes channels of the input together with others, so the teachers' parts "
+                "cannot be told apart; normalise them separately."
+            )
+        before = torch.zeros(len(old.space), dtype=torch.long) if parts is None else parts
+        count = int(before.max()) + 1
+        labels = torch.empty(len(new.space), dtype=torch.long)
+        for number in range(len(models)):
+            into, source = _block(old, new, graph, number)
+            labels[into] = number * count + before[source]
+        return labels if int(labels.max()) else None
+
+    changes = _with_parts(graph, target, joined_parts)
+    return rebuild(models[0], result, target.attributes, changes)
 
 
 def _shares_of(models: Sequence[nn.Module], weights: Sequence[float] | None) -> list[float]:
@@ -217,7 +252,7 @@ def _agree(name: str, parts: list[Tensor], axes: tuple[Axis | None, ...]) -> Non
 
 
 def _block(old: Axis, new: Axis, graph: ChannelGraph, teacher: int) -> tuple[Tensor, Tensor]:
-    """Elements of the new axis that are this teacher's (or everybody's), and where they come from."""
+    """Elements of the new axis that are this teacher's or everybody's, and their sources."""
     sizes = torch.tensor([space.size for space in graph.spaces])
     size = sizes[new.space.clamp(min=0)]
     mine = (new.space < 0) | (new.unit // size == teacher)

@@ -1,14 +1,13 @@
-"""Make a module of the same class with other tensors: the only way in which modules are made here."""
+"""Make a module of the same class with other tensors: the one way in which modules are made."""
 
 import copy
 from collections.abc import Mapping
 
-import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
-from merge_core.channels.graph import Axis, ChannelGraph
+from merge_core.channels.sites import Change, Rewrites, strip
 from merge_core.errors import GraphError
 
 
@@ -20,11 +19,21 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(found.values())
 
 
-def rebuild(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
+Changes = Mapping[str, dict[tuple[bool, str, int], Change]]
+
+
+def rebuild(
+    model: nn.Module,
+    tensors: Mapping[str, Tensor],
+    attributes: Mapping[tuple[str, str], int] | None = None,
+    changes: Changes | None = None,
+) -> nn.Module:
     """A copy of `model` that holds `tensors` under the given names and clones of all others.
 
-    Sizes that modules keep as attributes follow the tensors. `model` is not touched and shares no
-    memory with the copy except what the caller passed in.
+    Sizes that modules of torch keep as attributes follow the tensors; `attributes` sets others by
+    (layer, name), and `changes` are the corrections that each layer's code needs (None: those that
+    the model has). `model` is not touched and shares no memory with the copy except what the
+    caller passed in.
     """
     memo: dict[int, object] = {}
     for name, old in named_tensors(model).items():
@@ -36,6 +45,12 @@ def rebuild(model: nn.Module, tensors: Mapping[str, Tensor]) -> nn.Module:
     made = copy.deepcopy(model, memo)
     for old, new in zip(model.modules(), made.modules(), strict=True):
         _resize(old, new)
+    for (layer, name), value in (attributes or {}).items():
+        setattr(made.get_submodule(layer), name, value)
+    if changes is not None:
+        strip(made)
+        for layer, corrections in changes.items():
+            Rewrites(corrections).install(made.get_submodule(layer))
     return made
 
 
@@ -60,87 +75,23 @@ def _resize(old: nn.Module, new: nn.Module) -> None:
         new.num_channels = len(new.weight)
         if old.num_groups > 1:
             new.num_groups = new.num_channels // (old.num_channels // old.num_groups)
+    elif isinstance(new, nn.MultiheadAttention) and isinstance(old, nn.MultiheadAttention):
+        _resize_attention(old, new)
     elif isinstance(new, nn.Embedding):
         new.embedding_dim = new.weight.shape[1]
     elif isinstance(new, nn.PReLU):
         new.num_parameters = new.weight.numel()
 
 
-def resized_shape(
-    tensor: Tensor, axes: tuple[Axis | None, ...], graph: ChannelGraph, sizes: Mapping[str, int]
-) -> tuple[int, ...]:
-    """The shape of a tensor when every space has the size given (others keep theirs)."""
-    shape = list(tensor.shape)
-    for dim, axis in enumerate(axes):
-        if axis is None:
-            continue
-        for number, space in enumerate(graph.spaces):
-            new = sizes.get(space.name, space.size)
-            if new != space.size:
-                owned = int((axis.space == number).sum())
-                shape[dim] += owned // space.size * (new - space.size)
-    return tuple(shape)
 
-
-def same_spaces(graph: ChannelGraph, found: ChannelGraph, sizes: Mapping[str, int]) -> None:
-    """GraphError unless a resized network has exactly the spaces that were meant."""
-    for space, other in zip(graph.free, found.free, strict=False):
-        meant = sizes.get(space.name, space.size)
-        if (space.name, meant) != (other.name, other.size):
-            raise GraphError(
-                f"With {space.name!r} resized from {space.size} to {meant} units the network has a "
-                f"space {other.name!r} of {other.size} units in its place: some operation keeps a "
-                "width as a number of its own; take widths from the tensors' shapes."
-            )
-    if len(graph.free) != len(found.free):
+def _resize_attention(old: nn.MultiheadAttention, new: nn.MultiheadAttention) -> None:
+    """Widths of torch's attention, which wants heads and streams in one proportion."""
+    new.embed_dim, inner = new.out_proj.weight.shape
+    new.num_heads = inner // old.head_dim
+    if inner != new.embed_dim:
         raise GraphError(
-            f"The resized network has {len(found.free)} channel spaces and not "
-            f"{len(graph.free)}: some operation keeps a width as a number of its own; take widths "
-            "from the tensors' shapes."
+            f"nn.MultiheadAttention with {new.num_heads} heads of {old.head_dim} channels cannot "
+            f"read a stream of {new.embed_dim}; keep the same share of heads and stream."
         )
-
-
-def positions(old: Axis, new: Axis, units: Mapping[int, Tensor]) -> Tensor:
-    """For each element of a new axis the element of the old axis that it comes from.
-
-    `units[s][u]` is the old unit behind new unit u of space number s. Elements of one unit keep
-    their order; fixed elements keep theirs.
-    """
-    source = new.unit.clone()
-    for number, chosen in units.items():
-        mine = new.space == number
-        source[mine] = chosen[new.unit[mine]]
-    keys = _ranked(old.space, old.unit)
-    wanted = _ranked(new.space, new.unit, source)
-    order = torch.argsort(keys)
-    at = torch.searchsorted(keys[order], wanted).clamp(max=len(keys) - 1)
-    found = order[at]
-    assert torch.equal(keys[found], wanted), "an axis lost elements of a unit"
-    return found
-
-
-def _ranked(space: Tensor, unit: Tensor, named: Tensor | None = None) -> Tensor:
-    """A key per element: its space, the unit it is `named` after, and its rank within its unit."""
-    length = len(space)
-    group = (space + 1) * (int(unit.max()) + 1 if length else 1) + unit
-    order = torch.argsort(group, stable=True)
-    ordered = group[order]
-    index = torch.arange(length)
-    fresh = torch.ones(length, dtype=torch.bool)
-    fresh[1:] = ordered[1:] != ordered[:-1]
-    begin = torch.cummax(torch.where(fresh, index, 0), 0).values
-    rank = torch.empty(length, dtype=torch.long)
-    rank[order] = index - begin
-    named = unit if named is None else named
-    return ((space + 1) << 48) + (named << 24) + rank
-
-
-def skeleton(model: nn.Module, graph: ChannelGraph, sizes: Mapping[str, int]) -> nn.Module:
-    """The network at other sizes, without numbers: float tensors on the meta device."""
-    shapes = {}
-    for name, tensor in named_tensors(model).items():
-        if tensor.is_floating_point():
-            axes = graph.axes.get(name, (None,) * tensor.dim())
-            shape = resized_shape(tensor, axes, graph, sizes)
-            shapes[name] = torch.empty(shape, dtype=tensor.dtype, device="meta")
-    return rebuild(model, shapes)
+    new.kdim = new.embed_dim if new.k_proj_weight is None else new.k_proj_weight.shape[1]
+    new.vdim = new.embed_dim if new.v_proj_weight is None else new.v_proj_weight.shape[1]

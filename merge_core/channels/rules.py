@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import Any
 
 from merge_core.channels.call import Call
+from merge_core.channels.rules_attention import ATTENTION_RULES
 from merge_core.channels.rules_layers import LAYER_RULES
 from merge_core.channels.rules_values import VALUE_RULES
 
-RULES: dict[str, Callable[[Call], Any]] = {**VALUE_RULES, **LAYER_RULES}
+RULES: dict[str, Callable[[Call], Any]] = {**VALUE_RULES, **LAYER_RULES, **ATTENTION_RULES}

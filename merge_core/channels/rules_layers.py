@@ -1,10 +1,12 @@
 """Rules for the layers that hold parameters: convolutions, linear layers, embeddings, norms."""
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from merge_core.channels.call import Call
-from merge_core.channels.identities import INPUT, OUTPUT, PLAIN
+from merge_core.channels.identities import INPUT, PLAIN
 
 
 def convolution(call: Call) -> Tensor:
@@ -14,7 +16,7 @@ def convolution(call: Call) -> Tensor:
     names += ["output_padding", "groups", "dilation"] if transposed else ["dilation", "groups"]
     given = call.bind(*names)
     groups = given["groups"] or 1
-    weight, order = _weight(call, given["weight"])
+    weight, order = weight_of(call, given["weight"])
     axis_out, axis_in = (order[1], order[0]) if transposed else (order[0], order[1])
     positions = len(order) - 2
     line = call.line(call.ids(given["input"]), -1 - positions)
@@ -33,7 +35,7 @@ def convolution(call: Call) -> Tensor:
 def linear(call: Call) -> Tensor:
     """New channels on the last axis."""
     given = call.bind("input", "weight", "bias")
-    weight, order = _weight(call, given["weight"])
+    weight, order = weight_of(call, given["weight"])
     line = call.line(call.ids(given["input"]), -1)
     out = read_and_write(call, line, weight, order[1], order[0])
     tie_bias(call, given["bias"], out)
@@ -65,6 +67,7 @@ def _grouped(call: Call, line: Tensor, weight: str, groups: int) -> Tensor:
         tracer.identities.block(blocks_in, blocks_in[:, :1])
         tracer.identities.block(blocks_out, blocks_in[:, :1])
     tracer.uses.append(("through", owner(weight), weight, 0, call.name))
+    call.site().lines[0] = blocks_in[:, 0]
     call.bend(line)
     return out
 
@@ -73,12 +76,12 @@ def tie_bias(call: Call, bias: Tensor | None, out: Tensor) -> None:
     """A bias lies along the output axis of its weight."""
     if bias is None:
         return
-    name, _ = _weight(call, bias)
+    name, _ = weight_of(call, bias)
     call.identities.same(call.tracer.axis_atoms(name, 0), out)
     call.tracer.uses.append(("write", owner(name), name, 0, "bias"))
 
 
-def _weight(call: Call, tensor: Tensor) -> tuple[str, tuple[int, ...]]:
+def weight_of(call: Call, tensor: Tensor) -> tuple[str, tuple[int, ...]]:
     value = call.value(tensor)
     if value is None or value.weight is None:
         raise call.fail(
@@ -105,11 +108,59 @@ def batch_norm(call: Call) -> Tensor:
     return call.answer(result, line.view(-1, *[1] * (ids.dim() - 2)))
 
 
+def layer_norm(call: Call) -> Tensor:
+    """A norm over channels: once concatenated, each teacher's part is normalised by itself."""
+    given = call.bind("input", "normalized_shape", "weight", "bias")
+    ids = call.ids(given["input"])
+    dim = ids.dim() - len(given["normalized_shape"])
+    return _norm_over(call, given, ids, dim, None)
+
+
+def group_norm(call: Call) -> Tensor:
+    """Groups of channels are units; one group is a norm over all channels and positions."""
+    given = call.bind("input", "num_groups", "weight", "bias")
+    ids = call.ids(given["input"])
+    if given["num_groups"] == 1:
+        return _norm_over(call, given, ids, 1, None)
+    line = call.line(ids, 1)
+    blocks = line.view(given["num_groups"], -1)
+    call.identities.block(blocks, blocks[:, :1])
+    for key in ("weight", "bias"):
+        along(call, given[key], line)
+    call.bend(line)
+    return call.answer(call.run(), line.view(-1, *[1] * (ids.dim() - 2)))
+
+
+def parted_norm(call: Call) -> Tensor:
+    """The norm of a big student: see `sites.parted_norm`."""
+    given = call.bind("input", "weight", "bias", "plan")
+    ids = call.ids(given["input"])
+    return _norm_over(call, given, ids, given["plan"].dim % ids.dim(), given["plan"].parts)
+
+
+def _norm_over(
+    call: Call, given: dict[str, Any], ids: Tensor, dim: int, parts: Tensor | None
+) -> Tensor:
+    line = call.line(ids, dim)
+    shape = [-1 if other == dim else 1 for other in range(ids.dim())]
+    for key in ("weight", "bias"):
+        tensor = given[key]
+        if tensor is not None and call.shape(tensor).numel() > 1:
+            if tensor.dim() > 1:
+                call.identities.tie(line.view(shape), call.ids(tensor))
+            else:
+                along(call, tensor, line)
+    site = call.site(parts=parts, dim=dim - ids.dim())
+    site.lines[dim] = line
+    call.bend(line)
+    return call.answer(call.run(), line.view(shape))
+
+
 def along(call: Call, tensor: Tensor | None, line: Tensor) -> None:
     """A parameter vector that lies along channels which it neither reads nor writes."""
     if tensor is None:
         return
-    name, _ = _weight(call, tensor)
+    name, _ = weight_of(call, tensor)
     call.identities.same(call.tracer.axis_atoms(name, 0), torch.where(line == PLAIN, INPUT, line))
     call.tracer.uses.append(("through", owner(name), name, 0, call.name))
 
@@ -117,7 +168,7 @@ def along(call: Call, tensor: Tensor | None, line: Tensor) -> None:
 def embedding(call: Call) -> Tensor:
     """Rows of a table: new channels on its second axis."""
     given = call.bind("input", "weight")
-    weight, order = _weight(call, given["weight"])
+    weight, order = weight_of(call, given["weight"])
     out = call.tracer.axis_atoms(weight, order[1])
     call.tracer.uses.append(("write", owner(weight), weight, order[1], call.name))
     return call.answer(call.run(), out)
@@ -140,6 +191,9 @@ LAYER_RULES = {
     "embedding": embedding,
     "batch_norm": batch_norm,
     "instance_norm": batch_norm,
+    "layer_norm": layer_norm,
+    "rms_norm": layer_norm,
+    "group_norm": group_norm,
+    "parted_norm": parted_norm,
     "prelu": prelu,
 }
-__all__ = ["LAYER_RULES", "OUTPUT", "along", "owner", "read_and_write", "tie_bias"]

@@ -6,8 +6,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from merge_core.channels.call import Call, Value, pin_varying
+from merge_core.channels.call import Call, Tag, Value, pin_varying
 from merge_core.channels.identities import INPUT, PLAIN, collapse
+from merge_core.channels.sites import SHAPES
 
 
 def passing(call: Call) -> Any:
@@ -76,7 +77,42 @@ def move(call: Call) -> Any:
 def reshape(call: Call) -> Tensor:
     """Views keep the order of elements, whatever the strides."""
     result = call.run()
-    return call.answer(result, call.ids(call.args[0]).reshape(result.shape))
+    ids = call.ids(call.args[0]).reshape(result.shape)
+    _mark_shape(call, ids)
+    return call.answer(result, ids)
+
+
+def expand(call: Call) -> Tensor:
+    """Repetition without copying."""
+    result = call.run()
+    ids = call.ids(call.args[0]).expand(result.shape)
+    _mark_shape(call, ids)
+    return call.answer(result, ids)
+
+
+def _mark_shape(call: Call, ids: Tensor) -> None:
+    """Note which of the sizes given count channels."""
+    if call.name not in SHAPES:
+        return
+    thin = collapse(ids)
+    given = list(call.args[1:]) or list(call.kwargs.values())
+    start = 0
+    if call.name == "unflatten":
+        start = given[0] % call.ids(call.args[0]).dim()
+        given = given[1:]
+    if len(given) == 1 and isinstance(given[0], (tuple, list)):
+        given = list(given[0])
+    mark = call.site()
+    for dim in range(thin.dim()):
+        if thin.shape[dim] > 1:
+            mark.lines[dim] = line_of(thin, dim)
+            if 0 <= dim - start < len(given) and isinstance(given[dim - start], Tag):
+                mark.tags[dim] = given[dim - start]
+
+
+def line_of(ids: Tensor, dim: int) -> Tensor:
+    """The identities along one dimension, at the first place of all others."""
+    return ids.movedim(dim, 0).flatten(1)[:, 0] if ids.dim() > 1 else ids
 
 
 def _as_ids(call: Call, argument: Any) -> Any:
@@ -108,6 +144,7 @@ def take(call: Call) -> Any:
     source = call.args[0] if call.args else call.kwargs["input"]
     before = torch.unique(collapse(call.ids(source)))
     result = move(call)
+    _mark_taken(call, call.ids(source), result)
     for item in result if isinstance(result, (tuple, list)) else (result,):
         taken = torch.unique(collapse(call.ids(item)))
         if not torch.equal(taken, before):
@@ -115,17 +152,70 @@ def take(call: Call) -> Any:
     return result
 
 
+def _mark_taken(call: Call, ids: Tensor, result: Any) -> None:
+    """Note the widths in a split, a narrow or a slice of channels."""
+    thin = collapse(ids)
+    if call.name in ("split", "split_with_sizes"):
+        given = call.bind("tensor", "size", "dim")
+        dim = (given["dim"] or 0) % thin.dim()
+        if thin.shape[dim] > 1:
+            mark = call.site()
+            for number, item in enumerate(result):
+                mark.lines[number] = line_of(call.ids(item), dim)
+            if isinstance(given["size"], Tag):
+                mark.tags[0] = given["size"]
+    elif call.name == "narrow":
+        given = call.bind("input", "dim", "start", "length")
+        dim = given["dim"] % thin.dim()
+        if thin.shape[dim] > 1:
+            line, start = line_of(thin, dim), given["start"]
+            call.site().lines.update({0: line[:start], 1: line[start : start + given["length"]]})
+    elif call.name == "__getitem__":
+        index = call.args[1] if isinstance(call.args[1], tuple) else (call.args[1],)
+        dim = 0
+        for at, part in enumerate(index):
+            if part is Ellipsis:
+                dim = thin.dim() - sum(other is not None for other in index[at + 1 :])
+            elif isinstance(part, slice):
+                if thin.shape[dim] > 1 and part != slice(None) and part.step in (None, 1):
+                    start, stop, _ = part.indices(thin.shape[dim])
+                    line = line_of(thin, dim)
+                    call.site(dim=at).lines.update({0: line[:start], 1: line[start:stop]})
+                    return
+                dim += 1
+            elif part is not None:
+                dim += 1
+
+
 def join(call: Call) -> Tensor:
     """Concatenation of values and constants."""
     given = call.bind("tensors", "dim")
-    parts = []
-    for tensor in given["tensors"]:
+    known = [call.ids(tensor) for tensor in given["tensors"] if call.value(tensor) is not None]
+    dim = (given["dim"] or 0) % known[0].dim()
+    wide = any(collapse(ids).shape[dim] > 1 for ids in known)
+    parts, blanks = [], {}
+    for number, tensor in enumerate(given["tensors"]):
         if call.value(tensor) is not None:
             parts.append(call.ids(tensor))
+        elif wide and _uniform(tensor):
+            blanks[number] = blank(call, tensor.shape[dim])
+            shape = [-1 if other == dim else 1 for other in range(tensor.dim())]
+            parts.append(blanks[number].view(shape).expand(tensor.shape))
         else:
-            uniform = tensor.numel() == 0 or bool((tensor == tensor.flatten()[0]).all())
-            parts.append(torch.tensor(PLAIN if uniform else INPUT).expand(tensor.shape))
-    return call.answer(call.run(), call.func(parts, given["dim"] or 0))
+            pinned = wide and not _uniform(tensor)
+            parts.append(torch.tensor(INPUT if pinned else PLAIN).expand(tensor.shape))
+    if blanks:
+        call.site().lines.update(blanks)
+    return call.answer(call.run(), call.func(parts, dim))
+
+
+def _uniform(constant: Tensor) -> bool:
+    return constant.numel() == 0 or bool((constant == constant.flatten()[0]).all())
+
+
+def blank(call: Call, number: int) -> Tensor:
+    """Constant channels: they become whatever channels they are added to."""
+    return call.identities.new(number, loose=True)
 
 
 def pad(call: Call) -> Tensor:
@@ -136,20 +226,20 @@ def pad(call: Call) -> Tensor:
     for number in range(len(given["pad"]) // 2):
         low, high = given["pad"][2 * number : 2 * number + 2]
         dim = ids.dim() - 1 - number
-        thin = collapse(ids)
-        if thin.shape[dim] == 1:
-            ids = ids.narrow(dim, 0, 1).expand(
-                *ids.shape[:dim], result.shape[dim], *ids.shape[dim + 1 :]
-            )
-        elif given["mode"] not in (None, "constant") or low < 0 or high < 0:
+        before, after = ids.shape[:dim], ids.shape[dim + 1 :]
+        if (low, high) == (0, 0):
+            continue
+        if collapse(ids).shape[dim] == 1:
+            ids = ids.narrow(dim, 0, 1).expand(*before, result.shape[dim], *after)
+            continue
+        if given["mode"] not in (None, "constant") or low < 0 or high < 0:
             raise call.fail("pads or crops channels other than with a constant", "use torch.cat")
-        else:
-            blank = torch.tensor(PLAIN)
-            ends = [
-                blank.expand(*ids.shape[:dim], extra, *ids.shape[dim + 1 :])
-                for extra in (low, high)
-            ]
-            ids = torch.cat([ends[0], ids, ends[1]], dim)
+        ends = [blank(call, low), blank(call, high)]
+        mark = call.site(dim=-1 - number)
+        mark.lines.update(enumerate(ends))
+        shape = [-1 if other == dim else 1 for other in range(ids.dim())]
+        wide = [end.view(shape).expand(*before, len(end), *after) for end in ends]
+        ids = torch.cat([wide[0], ids, wide[1]], dim)
     return call.answer(result, ids)
 
 
@@ -258,10 +348,11 @@ VALUE_RULES: dict[str, Callable[[Call], Any]] = {
     ),
     **_table(
         move,
-        "squeeze unsqueeze movedim moveaxis expand expand_as repeat repeat_interleave tile roll "
+        "squeeze unsqueeze movedim moveaxis expand_as repeat repeat_interleave tile roll "
         "flip channel_shuffle pixel_shuffle pixel_unshuffle stack hstack vstack unfold tril triu",
     ),
     **_table(reshape, "view reshape flatten unflatten view_as reshape_as ravel"),
+    "expand": expand,
     **_table(turn, "t transpose permute swapaxes swapdims adjoint"),
     **{f"get {n}": turn for n in ("T", "mT")},
     "get data": elementwise,

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor, nn
 
-from merge_core.channels.graph import Axis, ChannelGraph, Obstacle, Read, Space
+from merge_core.channels.graph import Attribute, Axis, ChannelGraph, Obstacle, Read, Site, Space
 from merge_core.channels.identities import FIRST, INPUT, OUTPUT, PLAIN
 from merge_core.channels.rules_layers import owner
 from merge_core.errors import GraphError
@@ -73,14 +73,31 @@ def assemble(tracer: "Tracer", example: Tensor, output_shape: tuple[int, ...]) -
     axes: dict[str, list[Axis | None]] = {
         line.tensor: [None] * tracer.tensors[line.tensor].dim() for line in lines
     }
+
+    def axis(atoms: Tensor) -> Axis:
+        number = torch.where(fixed[atoms], -1, space_of[unit[atoms]])
+        index = torch.where(number >= 0, index_of[unit[atoms]], 0)
+        return Axis(torch.where(number >= 0, number + 1, -1), index)
+
     for line in lines:
-        units = unit[line.atoms]
-        number = torch.where(fixed[line.atoms], -1, space_of[units])
-        index = torch.where(number >= 0, index_of[units], 0)
-        axes[line.tensor][line.dim] = Axis(torch.where(number >= 0, number + 1, -1), index)
+        axes[line.tensor][line.dim] = axis(line.atoms)
+    sites = tuple(
+        Site(
+            mark.layer,
+            mark.training,
+            mark.site,
+            mark.number,
+            {at: _countable(axis(atoms), spaces) for at, atoms in mark.lines.items()},
+            mark.parts,
+            mark.dim,
+        )
+        for mark in tracer.marks
+    )
     return ChannelGraph(
         spaces=(first, *spaces, last),
         axes={name: tuple(dims) for name, dims in axes.items()},
+        sites=sites,
+        attributes=_attributes(tracer, sites),
         reads=_reads(tracer),
         averaged=frozenset(
             tensor
@@ -251,3 +268,27 @@ def _obstacles(tracer: "Tracer", lines: list[Line], fixed: Tensor) -> tuple[Obst
             if bool((fixed[ids] & written[ids]).any())
         )
     )
+
+
+def _countable(axis: Axis, spaces: list[Space]) -> Axis:
+    """Only spaces that lie on a line with all their units make it longer."""
+    space = axis.space.clone()
+    for number in torch.unique(space).tolist():
+        mine = axis.space == number
+        if number >= 0 and len(torch.unique(axis.unit[mine])) < spaces[number - 1].size:
+            space[mine] = -1
+    return Axis(space, torch.where(space >= 0, axis.unit, 0))
+
+
+def _attributes(tracer: "Tracer", sites: tuple[Site, ...]) -> tuple[Attribute, ...]:
+    """Attributes of modules that count channels wherever the forward pass uses them."""
+    found: dict[tuple[str, str], Axis | None] = {}
+    for mark, site in zip(tracer.marks, sites, strict=True):
+        for at, tag in mark.tags.items():
+            key, line = (tag.layer, tag.attribute), site.lines[at]
+            usable = not tag.numeric and bool((line.space >= 0).any())
+            if not usable or (key in found and found[key] != line):
+                found[key] = None
+            else:
+                found[key] = line
+    return tuple(Attribute(*key, line) for key, line in found.items() if line is not None)

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from merge_core.channels.call import Call, Value
+from merge_core.channels.call import Call, Mark, Tag, Value
 from merge_core.channels.graph import ChannelGraph
 from merge_core.channels.identities import INPUT, OUTPUT, PLAIN, Identities
 from merge_core.channels.rules import RULES
+from merge_core.channels.sites import site_name
 from merge_core.channels.spaces import assemble
 from merge_core.errors import GraphError
 
@@ -30,13 +31,15 @@ class Tracer(TorchFunctionMode):
         self.identities = Identities()
         self.values: dict[int, Value] = {}
         self.device = device
-        self.path: list[str] = []  # modules being executed, outermost first
+        self.path: list[tuple[str, dict[str, int]]] = []  # running modules, and their sites so far
+        self.training = False
         self.tensors: dict[str, Tensor] = {}
         self.axes: dict[tuple[str, int], Tensor] = {}  # (tensor, dimension) -> atoms
         self.elements: dict[str, Tensor] = {}  # tensor -> atoms in its own shape
         self.uses: list[tuple[str, str, str, int, str]] = []  # role, layer, tensor, dim, kind
         self.events: list[Tensor] = []  # identities that a slicing operation took together
         self.bends: list[tuple[Tensor, str, str]] = []  # identities, layer, non-linear operation
+        self.marks: list[Mark] = []
         self._names: dict[int, str] = {}
         self._meta: dict[int, Value] = {}
         named = [*model.named_parameters(), *model.named_buffers()]
@@ -68,6 +71,8 @@ class Tracer(TorchFunctionMode):
 
     def ids(self, value: Value) -> Tensor:
         """The identities of a value, in its own shape."""
+        if value.refusal:
+            raise self.fail(value.refusal, "use a value that keeps its channels apart")
         if value.ids is None:
             assert value.weight is not None
             name, order = value.weight
@@ -102,7 +107,7 @@ class Tracer(TorchFunctionMode):
     @property
     def layer(self) -> str:
         """The path of the innermost module being executed; "" for the network itself."""
-        return self.path[-1] if self.path else ""
+        return self.path[-1][0] if self.path else ""
 
     # -- interception -------------------------------------------------------------------------
 
@@ -111,6 +116,10 @@ class Tracer(TorchFunctionMode):
         name = getattr(func, "__name__", str(func))
         if name == "__get__":
             name = f"get {func.__self__.__name__}"
+        site = site_name(name)
+        if site:
+            for _, counts in self.path:
+                counts[site] = counts.get(site, 0) + 1
         found: list[Value] = []
         meta_args, meta_kwargs = self._to_meta(args, found), self._to_meta(kwargs, found)
         if not found:
@@ -172,13 +181,22 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
                 now.update(then)
 
 
+def _tag(model: nn.Module) -> None:
+    """Let the integer attributes of the network's own modules be recognised where they are used."""
+    for layer, module in model.named_modules():
+        if not type(module).__module__.startswith("torch.nn."):
+            for name, value in module.__dict__.items():
+                if type(value) is int and not name.startswith("_"):
+                    module.__dict__[name] = Tag.of(value, layer, name)
+
+
 @contextmanager
-def _paths(model: nn.Module, path: list[str]) -> Iterator[None]:
+def _paths(model: nn.Module, path: list[tuple[str, dict[str, int]]]) -> Iterator[None]:
     """Keep `path` at the modules being executed."""
     with ExitStack() as stack:
         for name, module in model.named_modules():
             enter = module.register_forward_pre_hook(
-                lambda _module, _args, name=name: path.append(name), prepend=True
+                lambda _module, _args, name=name: path.append((name, {})), prepend=True
             )
             leave = module.register_forward_hook(
                 lambda _module, _args, _out: void(path.pop()), always_call=True
@@ -216,9 +234,11 @@ def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
     training = model.training
     shape: tuple[int, ...] = ()
     with _undisturbed(model):
+        _tag(model)
         for mode in (training, not training):
             for module in model.modules():
                 module.__dict__["training"] = mode
+            tracer.training = mode
             tracer.values.clear()
             tracer._meta.clear()
             with _paths(model, tracer.path):
