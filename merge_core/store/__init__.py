@@ -10,8 +10,9 @@ Both databases are in WAL mode and readers open them read-only, so looking at a 
 block nor end it. Every event is one transaction: what was acknowledged survives a SIGKILL.
 """
 
-from merge_core.store.index import Command, RunSummary, Store
+from merge_core.store.index import Command, Store
 from merge_core.store.reader import RunReader
+from merge_core.store.summaries import RunSummary
 from merge_core.store.writer import RunWriter
 
 __all__ = ["Command", "RunReader", "RunSummary", "RunWriter", "Store"]

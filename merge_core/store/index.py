@@ -10,13 +10,11 @@ import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from merge_core import places
 from merge_core.errors import RecipeError, StoreError
-from merge_core.progress import headway
 from merge_core.recipes import Recipe
 from merge_core.store.databases import (
     INDEX_TABLES,
@@ -29,42 +27,11 @@ from merge_core.store.databases import (
     version,
 )
 from merge_core.store.reader import RunReader
+from merge_core.store.summaries import RunSummary, parsed, summary, unreadable_run
 from merge_core.store.writer import RunWriter
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-[a-z0-9]+-s\d+-[0-9a-f]{4}")
 """`<recipe>-<preset>-s<seed>-<4 hex digits>`."""
-
-
-_parsed = lru_cache(maxsize=1024)(Recipe.from_json)
-"""Recipes of listed runs: parsing them again would be half the time of a list."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RunSummary:
-    """One line of a list of runs.
-
-    Attributes:
-        state: as in `RunReader.status`.
-        stage: key of the current or last stage, or None.
-        fraction: of the planned FLOPs, 0 to 1.
-        message: why it failed or stopped; else empty.
-        sample: whether it came with netweld.
-        returned: the stage whose network is the result, once there is one.
-        score: that network's score on the test split, in the recipe's metric.
-        created: seconds since the epoch.
-    """
-
-    name: str
-    recipe: Recipe
-    device: str
-    created: float
-    state: str
-    stage: str | None
-    fraction: float
-    message: str
-    sample: bool
-    returned: str | None
-    score: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -158,18 +125,18 @@ class Store:
         found = []
         for row in self._indexed("SELECT * FROM runs ORDER BY created DESC, rowid DESC"):
             try:
-                recipe = _parsed(row["recipe"])
+                recipe = parsed(row["recipe"])
             except RecipeError:
                 continue
             try:
                 with RunReader(self._directory(row["name"]), row["name"]) as reader:
-                    found.append(_summary(reader, recipe, row["created"]))
+                    found.append(summary(reader, recipe, row["created"]))
             except StoreError as error:
-                found.append(_broken(row, recipe, str(error)))
+                found.append(unreadable_run(row, recipe, str(error)))
         if samples:
             for path in self._sample_paths().values():
                 with RunReader(path, path.name, sample=True) as reader:
-                    found.append(_summary(reader, reader.recipe, reader.facts()["created"]))
+                    found.append(summary(reader, reader.recipe, reader.facts()["created"]))
         return found
 
     def names(self, samples: bool = True) -> list[str]:
@@ -330,39 +297,3 @@ def _unknown(name: str, names: list[str]) -> StoreError:
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "list them with `netweld runs`."
     return StoreError(f"There is no run {name!r}; {hint}")
-
-
-def _summary(reader: RunReader, recipe: Recipe, created: float) -> RunSummary:
-    status = reader.status()
-    facts = reader.facts()
-    returned = facts.get("returned")
-    return RunSummary(
-        name=reader.name,
-        recipe=recipe,
-        device=facts.get("device", facts["device_asked"]),
-        created=created,
-        state=status["state"],
-        stage=status["stage"],
-        fraction=headway(reader.stages(), status, [], time.time()).fraction,
-        message=status["message"],
-        sample=reader.sample,
-        returned=returned,
-        score=reader.score(returned, "test", recipe.metric) if returned else None,
-    )
-
-
-def _broken(row: sqlite3.Row, recipe: Recipe, message: str) -> RunSummary:
-    """A run that is in the index but whose own database cannot be read."""
-    return RunSummary(
-        name=row["name"],
-        recipe=recipe,
-        device=row["device"],
-        created=row["created"],
-        state="failed",
-        stage=None,
-        fraction=0.0,
-        message=message,
-        sample=False,
-        returned=None,
-        score=None,
-    )
