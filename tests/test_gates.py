@@ -12,11 +12,11 @@ from merge_core.gates import (
     HIGH,
     LOW,
     TEMPERATURE,
+    Pull,
     gate_value,
     half_penalty,
     most_open_half,
     open_probability,
-    pull_at,
     pull_to_half,
     sample,
 )
@@ -65,29 +65,32 @@ def test_a_weak_pull_is_a_gradient_step_on_the_penalty(width: int, seed: int) ->
     logits.requires_grad_()
     (gradient,) = torch.autograd.grad(half_penalty(logits), logits)
     strength = 1e-6
-    moved = (pull_to_half(logits.detach(), strength) - logits.detach()) / strength
+    moved = (
+        pull_to_half(logits.detach(), Pull(strength, shift=False)) - logits.detach()
+    ) / strength
     torch.testing.assert_close(moved, -width * gradient, rtol=1e-4, atol=1e-9)
 
 
 @pytest.mark.parametrize("width", [2, 16, 200, 2048])
 @pytest.mark.parametrize("steps", [6, 40, 400, 6000])
 @pytest.mark.parametrize("start", [1.0, 3.0])
+@pytest.mark.parametrize("learning_rate", [0.1, 2.0])
 def test_every_space_reaches_half_at_any_width_and_length(
-    width: int, steps: int, start: float
+    width: int, steps: int, start: float, learning_rate: float
 ) -> None:
     """Even when the error wants every gate open, each to a different degree.
 
     Its gradient reaches a logit through the gate, so like the penalty's it fades as the gate
     saturates; 0.05 per open gate is far above what runs show.
     """
-    gates = Gates(start=start)
+    gates = Gates(start=start, learning_rate=learning_rate)
     logits = torch.full((width,), start)
     wish = torch.linspace(0, 0.05, width)
     for step in range(steps):
         p = open_probability(logits)
         logits = logits + gates.learning_rate / (1 - 0.9) * wish * p * (1 - p)
         weight = PAPER_SCHEDULE.at(step / steps)
-        logits = pull_to_half(logits, pull_at(weight, gates.pull, step, steps))
+        logits = pull_to_half(logits, Pull.at(weight, gates.pull, step, steps))
     assert float(open_probability(logits).mean()) == pytest.approx(0.5, abs=0.02)
 
 

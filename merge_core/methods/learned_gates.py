@@ -1,0 +1,109 @@
+"""The paper's method: gates learn, beside the weights, which half of the channels to keep."""
+
+from collections.abc import Generator
+from dataclasses import dataclass
+from typing import Any
+
+from torch import nn
+
+from merge_core.channels import ChannelGraph
+from merge_core.events import Arrays, Event
+from merge_core.gates import GatedNetwork, Pull, most_open_half
+from merge_core.methods.base import Choice, Setting
+from merge_core.recipes import Gates, Training
+from merge_core.training import Job, fit, load_arrays, to_array
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Learning:
+    """The gates as the training loop sees them: parameters of their own, pulled to half."""
+
+    gated: GatedNetwork
+    gates: Gates
+    training: Training
+
+    def parameter_groups(self) -> list[dict[str, Any]]:
+        return [
+            {
+                "params": list(self.gated.logits.parameters()),
+                "lr": self.gates.learning_rate,
+                "momentum": self.training.momentum,
+                "weight_decay": 0.0,
+                "fixed": True,
+            }
+        ]
+
+    def _weight(self, step: int, steps: int) -> float:
+        return self.gates.schedule.at(step / steps)
+
+    def after_step(self, step: int, steps: int) -> None:
+        self.gated.pull(Pull.at(self._weight(step, steps), self.gates.pull, step, steps))
+
+    def observe(self, step: int, steps: int) -> tuple[dict[str, float], Arrays]:
+        open_now = {name: to_array(p) for name, p in self.gated.open_probabilities().items()}
+        metrics = {
+            "lambda": self._weight(step - 1, steps),
+            "penalty": self.gated.penalty().item(),
+        }
+        return metrics, open_now
+
+
+class LearnedGates:
+    """Hard-concrete gates under the half-open penalty with a growing λ."""
+
+    key = "learned_gates"
+    title = "Learned gates"
+    source = "Pašen and Boža, Merging of neural networks, section 2.2"
+
+    def choose(
+        self, big: nn.Module, graph: ChannelGraph, setting: Setting, checkpoint: Arrays | None
+    ) -> Generator[Event, None, Choice]:
+        """Train weights and gates together, then keep the most open half of every space."""
+        gated = _gated(big, graph, setting)
+        job = Job(
+            stage="gates",
+            network=gated,
+            weights=gated.network,
+            training=setting.recipe.gating,
+            train=setting.data.train,
+            heldout=setting.data.heldout,
+            augment=setting.augment,
+            draws=setting.draws("train/gates"),
+            companion=_Learning(
+                gated=gated, gates=setting.recipe.gates, training=setting.recipe.gating
+            ),
+            generators=(gated.draws,),
+        )
+        yield from fit(job, checkpoint)
+        return _choice(gated, setting.teachers)
+
+    def restore(
+        self, big: nn.Module, graph: ChannelGraph, setting: Setting, arrays: Arrays
+    ) -> Choice:
+        """The choice of gates that have learned in an earlier process."""
+        return _choice(load_arrays(_gated(big, graph, setting), arrays), setting.teachers)
+
+
+def _gated(big: nn.Module, graph: ChannelGraph, setting: Setting) -> GatedNetwork:
+    """The big student with its gates as they start."""
+    gates = setting.recipe.gates
+    return GatedNetwork(
+        big, graph, start=gates.start, spread=gates.spread, draws=setting.draws("gates")
+    )
+
+
+def _choice(gated: GatedNetwork, teachers: int) -> Choice:
+    """The choice that gates which have learned stand for."""
+    return Choice(
+        network=gated.network,
+        gated=gated,
+        gates=gated.values(),
+        open_probability=gated.open_probabilities(),
+        kept={
+            name: most_open_half(logits.detach(), teachers)
+            for name, logits in gated.spaces().items()
+        },
+    )
+
+
+LEARNED_GATES = LearnedGates()

@@ -1,0 +1,44 @@
+"""A control: keep a random half of the channels of every space."""
+
+from collections.abc import Generator
+
+import torch
+from torch import nn
+
+from merge_core.channels import ChannelGraph
+from merge_core.events import Arrays, Event
+from merge_core.methods.base import Choice, Setting
+
+
+class RandomHalf:
+    """Nothing is learned: what the same cut and fine-tuning give without knowing what to keep."""
+
+    key = "random_half"
+    title = "Random half"
+    source = "a control; no paper"
+
+    def choose(
+        self, big: nn.Module, graph: ChannelGraph, setting: Setting, checkpoint: Arrays | None
+    ) -> Generator[Event, None, Choice]:
+        """Draw the kept channels of every space, each subset equally likely."""
+        yield from ()
+        return _drawn(big, graph, setting)
+
+    def restore(
+        self, big: nn.Module, graph: ChannelGraph, setting: Setting, arrays: Arrays
+    ) -> Choice:
+        """The same draw again; nothing else was learned."""
+        return _drawn(big, graph, setting)
+
+
+def _drawn(big: nn.Module, graph: ChannelGraph, setting: Setting) -> Choice:
+    draws = setting.draws("random_half")
+    kept, ones = {}, {}
+    for space in graph.free:
+        order = torch.randperm(space.size, generator=draws, device=draws.device)
+        kept[space.name] = order[: space.size // setting.teachers].sort().values
+        ones[space.name] = torch.ones(space.size, device=draws.device)
+    return Choice(network=big, gated=big, gates=ones, open_probability=ones, kept=kept)
+
+
+RANDOM_HALF = RandomHalf()
