@@ -2,11 +2,12 @@
 
 import streamlit as st
 
+from merge_core import places
 from pages import shared
 
 st.set_page_config(
     page_title="Netweld",
-    page_icon=":material/join_inner:",
+    page_icon=str(places.dashboard() / "assets" / "icon.png"),
     layout="wide",
     menu_items={"About": "**Netweld** merges trained neural networks into a better one."},
 )

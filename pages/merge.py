@@ -266,7 +266,7 @@ def buttons(summary: RunSummary) -> None:
                 launch.stop(Store(), summary.name)
                 st.session_state["stopping"] = summary.name
                 st.rerun(scope="app")
-        elif summary.state in RESUMABLE and not summary.sample:
+        elif summary.state in RESUMABLE or shared.never_started(summary):
             if st.button("Resume", type="primary", icon=":material/resume:", key="resume"):
                 launch.resume(Store(), summary.name)
                 st.session_state.pop("stopping", None)

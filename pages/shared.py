@@ -1,5 +1,6 @@
 """What all pages share: the picked run, how charts and tables are shown, what errors look like."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +18,8 @@ from merge_core.views.runs import ALIVE, run_label
 
 QUERY = "run"
 FIRST_SAMPLE = "textures"
+PATIENCE = 60
+"""Seconds in which a worker has surely started."""
 FRESH = 0.7
 """Seconds for which a list of runs is good enough."""
 _CHART_CONFIG = {
@@ -201,11 +204,19 @@ def live(body: Callable[[], None], *, every: float) -> None:
     st.fragment(part, run_every=every if before.state in ALIVE else None)()
 
 
+def never_started(summary: RunSummary) -> bool:
+    """Whether a run has waited so long for its worker that none will come."""
+    return summary.state == "queued" and time.time() - summary.created > PATIENCE
+
+
 def state_note(summary: RunSummary) -> None:
     """Say what state a run is in and what to do about it; nothing for a finished one."""
     match summary.state:
         case "queued":
-            st.info("This run waits for its worker to start; that takes a few seconds.")
+            if never_started(summary):
+                st.warning("This run never started: start it on the page Merge with Resume.")
+            else:
+                st.info("This run waits for its worker to start; that takes a few seconds.")
         case "running":
             st.info(
                 f"This run is working ({100 * summary.fraction:.0f} % done). What it has so far "

@@ -1,0 +1,154 @@
+"""The dashboard as people use it: in a real Chromium, against a real server."""
+
+from collections.abc import Iterator
+from typing import Literal
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from merge_core.bench_pages import DRAWN
+from merge_core.store import RunSummary, Store
+from merge_core.views.runs import run_label
+
+pytestmark = pytest.mark.browser
+MINUTE = 60_000
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context.set_default_timeout(20_000)
+    yield context.new_page()
+    context.close()
+
+
+def go_to(page: Page, name: str) -> None:
+    page.get_by_role("link", name=name, exact=True).first.click()
+
+
+def finished(store: Store, recipe: str) -> RunSummary:
+    """The made-up finished run of a recipe."""
+    runs = [run for run in store.runs(samples=False) if run.state == "finished"]
+    return next(run for run in reversed(runs) if run.recipe.name == recipe)
+
+
+def assert_no_error(page: Page, *, failed: bool = False) -> None:
+    """No traceback on the page, and no error but the one of a failed run."""
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    expect(page.get_by_test_id("stAlertContentError")).to_have_count(int(failed))
+
+
+def test_start_a_merge_watch_it_finish_and_find_the_outlined_filters(
+    page: Page, address: str
+) -> None:
+    page.goto(f"{address}/merge")
+    start = page.get_by_role("button", name="Start the merge")
+    expect(start).to_be_visible()
+    page.get_by_role("combobox", name="Recipe").click()
+    page.get_by_role("option", name="Sine").click()
+    for label, value in (("each teacher", 3), ("gates", 3), ("fine-tuning", 2)):
+        field = page.get_by_role("spinbutton", name=label, exact=True)
+        field.fill(str(value))
+        field.press("Tab")
+    expect(page.get_by_text("over 3 epochs of gates")).to_be_visible()
+    start.click()
+    expect(page.get_by_text("of the work")).to_be_visible(timeout=MINUTE)
+    run = page.url.partition("run=")[2]
+    assert run.startswith("sine-quick-s0-")
+    expect(page.get_by_text("This run is finished")).to_be_visible(timeout=MINUTE)
+    expect(page.locator(".st-key-curves canvas")).to_be_visible()
+    go_to(page, "Filters")
+    expect(page.get_by_text("100 are kept")).to_be_visible()
+    expect(page.locator(".st-key-hinges").get_by_text("Teacher A, kept ✓")).to_be_visible()
+    outlined = page.locator(".st-key-hinges .trace .points path").evaluate_all(
+        "marks => marks.filter(m => getComputedStyle(m).stroke === 'rgb(227, 0, 27)').length"
+    )
+    assert 0 < outlined <= 100
+    assert page.url.partition("run=")[2] == run
+    assert_no_error(page)
+
+
+def test_kept_filters_are_outlined_and_ticked(page: Page, address: str, store: Store) -> None:
+    name = finished(store, "textures").name
+    page.goto(f"{address}/filters?run={name}")
+    expect(page.locator(".st-key-tiles").get_by_text("✓")).to_have_count(16)
+    expect(page.get_by_text("16 are kept")).to_be_visible()
+
+
+def test_hovering_tells_index_teacher_and_gate(page: Page, address: str, store: Store) -> None:
+    name = finished(store, "textures").name
+    page.goto(f"{address}/filters?run={name}")
+    tick = page.locator(".st-key-tiles").get_by_text("✓").first
+    box = tick.bounding_box()
+    assert box is not None
+    page.mouse.move(box["x"] - 12, box["y"] + 20)
+    hover = page.locator(".st-key-tiles .hoverlayer")
+    for words in ("Teacher A, channel", "P[open] at the cut", "✓ kept"):
+        expect(hover).to_contain_text(words)
+
+
+def test_reload_second_tab_and_back_show_the_same_run(
+    page: Page, address: str, store: Store
+) -> None:
+    older, newer = finished(store, "digits"), finished(store, "textures")
+    page.goto(f"{address}/?run={older.name}")
+    go_to(page, "Gates")
+    expect(page).to_have_url(f"{address}/gates?run={older.name}")
+    page.reload()
+    expect(page.get_by_role("combobox", name="Run")).to_have_value(run_label(older), timeout=20_000)
+    second = page.context.new_page()
+    second.goto(page.url)
+    expect(second.get_by_role("combobox", name="Run")).to_have_value(run_label(older))
+    second.close()
+    page.get_by_role("combobox", name="Run").click()
+    page.get_by_role("option", name=newer.name[-4:]).click()
+    expect(page).to_have_url(f"{address}/gates?run={newer.name}")
+    go_to(page, "Channels")
+    expect(page).to_have_url(f"{address}/channels?run={newer.name}")
+    page.go_back()
+    expect(page.get_by_role("heading", name="Gates")).to_be_visible()
+    expect(page).to_have_url(f"{address}/gates?run={newer.name}")
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_every_page_shows_every_run(
+    browser: Browser, address: str, store: Store, theme: Literal["light", "dark"]
+) -> None:
+    context = browser.new_context(viewport={"width": 1400, "height": 1000}, color_scheme=theme)
+    context.set_default_timeout(20_000)
+    page = context.new_page()
+    runs = store.runs()
+    if theme == "dark":  # states look the same in both themes: finished runs have the charts
+        runs = [run for run in runs if run.state == "finished"]
+    for run in runs:
+        page.goto(f"{address}/?run={run.name}")
+        for name, drawn in DRAWN.items():
+            if name != "Overview":
+                go_to(page, name)
+            if run.state == "finished":
+                page.wait_for_selector(drawn, state="attached")
+            expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+            assert_no_error(page, failed=run.state == "failed")
+    context.close()
+
+
+@pytest.mark.parametrize("name", list(DRAWN))
+def test_a_narrow_screen_needs_no_sideways_scrolling(
+    browser: Browser, address: str, name: str
+) -> None:
+    context = browser.new_context(viewport={"width": 420, "height": 900})
+    page = context.new_page()
+    page.goto(f"{address}/{'' if name == 'Overview' else name.lower()}")
+    expect(page.get_by_role("combobox", name="Run")).to_be_visible(timeout=20_000)
+    expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+    assert page.get_by_test_id("stMain").evaluate("main => main.scrollWidth") <= 420
+    context.close()
+
+
+def test_nothing_leaves_the_machine(page: Page, address: str) -> None:
+    asked = []
+    page.on("request", lambda request: asked.append(request.url))
+    page.goto(address)
+    page.wait_for_selector(DRAWN["Overview"], state="attached")
+    outside = [url for url in asked if not url.startswith((address, "data:", "blob:", "ws:"))]
+    assert outside == []
