@@ -11,6 +11,7 @@ from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.estimates import Measured, estimate
 from merge_core.views.runs import (
     ALIVE,
+    checks,
     curve_frame,
     duration,
     flops_text,
@@ -194,7 +195,9 @@ def progress() -> None:
         bar(summary, reader)
         buttons(summary)
         curves = curve_frame(reader)
-        stages = stage_frame(reader)
+        stages, checked = stage_frame(reader), checks(reader)
+    if checked:
+        st.caption(checked)
     metric = summary.recipe.metric
     quantities = ["accuracy", "loss"] if metric == "accuracy" else ["loss"]
     if not curves.empty:

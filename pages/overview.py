@@ -6,6 +6,7 @@ from merge_core.plots.scores import strip
 from merge_core.views.runs import (
     ALIVE,
     budget,
+    checks,
     recipe_title,
     runs_frame,
     stage_frame,
@@ -27,7 +28,7 @@ def result() -> None:
     summary = shared.picked_summary()
     shared.state_note(summary)
     with shared.open_run(summary) as reader:
-        stages = stage_frame(reader)
+        stages, checked = stage_frame(reader), checks(reader)
     if not stages["test"].notna().to_numpy().any():
         st.info("No stage is over yet; the first scores come when teacher A is trained.")
         return
@@ -48,6 +49,8 @@ def result() -> None:
         else f"Test and held-out {metric} after each stage that is over.",
     )
     st.caption(budget(summary.recipe, summary.device, stages))
+    if checked:
+        st.caption(checked)
     shared.table(
         stage_table(stages, metric),
         key="stages",

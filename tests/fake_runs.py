@@ -43,6 +43,7 @@ SIZES = {
 WEIGHTS = {"textures": (16, 3, 7, 7), "sine": (100, 1), "digits": (8, 1, 3, 3)}
 LAYER = {"textures": "conv1", "sine": "hidden", "digits": "conv1"}
 EPOCHS_BEFORE_STOP = 2
+LAWS = {"law_errors": {"permute": 3e-7, "concatenate": 2e-7}, "mean_error": 4e-7}
 
 State = Literal["finished", "stopped", "failed", "lost", "running", "queued"]
 
@@ -135,7 +136,7 @@ def events(recipe: Recipe) -> Iterator[Event]:
             scores=_scores(recipe, key),
             seconds=0.4 * epochs.get(key, 0) + 0.1,
             arrays=arrays.get(key, {}),
-            facts={"first_layer": _first_layer(recipe)} if key == "teacher_a" else {},
+            facts={"teacher_a": {"first_layer": _first_layer(recipe)}, "big": LAWS}.get(key, {}),
         )
     yield StudentReturned(stage="fine_tune" if recipe.name == "sine" else "norms")
 

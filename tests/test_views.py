@@ -23,6 +23,7 @@ from merge_core.views.filters import FirstLayer, first_layer, hinge_frame, tile_
 from merge_core.views.pairs import pair_filters
 from merge_core.views.runs import (
     budget,
+    checks,
     curve_frame,
     duration,
     flops_text,
@@ -161,6 +162,17 @@ def test_stage_table_is_one_row_per_stage(store: Store) -> None:
     table = stage_table(frame, "loss")
     assert len(table) == len(frame)
     assert table["Stage"].str.contains("★").sum() == 1
+
+
+def test_checks_tell_the_worst_error_once_it_is_known(store: Store) -> None:
+    with store.open(fake_runs.make(store, "textures")) as reader:
+        text = checks(reader)
+    assert text is not None
+    assert "3e-07" in text
+    assert "4e-07" in text
+    name = fake_runs.make(store, "textures", state="stopped", stop="teacher_b")
+    with store.open(name) as reader:
+        assert checks(reader) is None
 
 
 @pytest.mark.parametrize(

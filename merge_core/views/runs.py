@@ -244,6 +244,19 @@ def budget(recipe: Recipe, device: str, stages: pd.DataFrame) -> str:
     return text + ". Held-out chose the returned stage; test only reports."
 
 
+def checks(reader: RunReader) -> str | None:
+    """What was checked before the gates started; None before that."""
+    facts = {row["stage"]: row["facts"] for row in reader.stages()}.get("big", {})
+    if not facts:
+        return None
+    worst = max(facts["law_errors"].values())
+    return (
+        f"Checked before the merge: permuting, concatenating and selecting channels leaves the "
+        f"networks' outputs as they should be to a relative error of {worst:.0e}; the fresh big "
+        f"student computes the teachers' mean to {facts['mean_error']:.0e}."
+    )
+
+
 def runs_frame(summaries: Iterable[RunSummary]) -> pd.DataFrame:
     """The table of runs: one row each, newest first, in the words of a page."""
     rows = []
