@@ -7,8 +7,8 @@ from typing import Annotated
 
 import typer
 
+from merge_core import bench, launch
 from merge_core import export as exporting
-from merge_core import launch
 from merge_core.cli import dashboard, tables
 from merge_core.cli.following import follow, wait_for_end
 from merge_core.errors import DeviceError, NetweldError, RecipeError
@@ -24,6 +24,8 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
     help="Merge trained neural networks into a better one of the same size, and see how.",
 )
+
+app.add_typer(bench.app, name="bench")
 
 RunName = Annotated[
     str, typer.Argument(help="A run's name, the beginning of one, or 'latest'.", metavar="RUN")
