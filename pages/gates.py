@@ -3,7 +3,7 @@
 import numpy as np
 import streamlit as st
 
-from merge_core.plots.curves import MOST_LINES, gate_evolution, gate_histogram
+from merge_core.plots.curves import MOST_LINES, epochs_per_column, gate_evolution, gate_histogram
 from merge_core.views.channels import Openness, gated_spaces, openness
 from pages import shared
 
@@ -29,9 +29,11 @@ def evolution(history: Openness, order: str, chosen: list[str]) -> None:
         alt=f"Open probability of {len(labels)} channels of space {history.space} over "
         f"{len(history.epochs)} epochs; the mean ends at {mean[-1]:.2f}",
     )
+    wide = epochs_per_column(history.planned, len(labels))
+    each = "each epoch" if wide == 1 else f"each epoch, {wide} epochs to a column,"
     st.caption(
-        f"Space {history.space}: {len(labels)} channels of the big student, P[open] after each "
-        f"epoch of gates. The penalty weighed by λ pulls the mean to ½; it stands at "
+        f"Space {history.space}: {len(labels)} channels of the big student, P[open] after {each} "
+        f"of gates. The penalty weighed by λ pulls the mean to ½; it stands at "
         f"{mean[-1]:.3f}. The {len(labels) // 2} most open channels are kept."
     )
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import fake_runs
 import numpy as np
+import pandas as pd
 import plotly.graph_objects as go
 import pytest
 from hypothesis import given
@@ -17,7 +18,9 @@ from hypothesis.extra import numpy as hnp
 
 from merge_core.plots.channels import origins
 from merge_core.plots.curves import (
+    MOST_CELLS,
     MOST_LINES,
+    epochs_per_column,
     gate_evolution,
     gate_histogram,
     learning_curves,
@@ -214,6 +217,7 @@ def test_options_are_plain_json(store: Store) -> None:
         ),
         gate_histogram(history.probability[0], 1),
     ]
+    assert isinstance(options[3].pop("dataset")["source"], pd.DataFrame)  # Streamlit sends it
     for option in options:
         assert json.loads(json.dumps(option, allow_nan=False)) == option
 
@@ -237,12 +241,35 @@ def test_heat_map_puts_each_probability_in_its_cell(probability: np.ndarray) -> 
         [],
         count + 2,
     )
-    cells = option["series"][0]["data"]
+    cells = option["dataset"]["source"]
     assert len(cells) == count * channels
-    for epoch, place, value in cells:
-        channel = int(option["yAxis"][0]["data"][place])
-        assert value == pytest.approx(float(probability[epoch, channel]), abs=1e-4)
+    for cell in cells.to_dict("records"):
+        channel = int(option["yAxis"][0]["data"][cell["row"]])
+        assert cell["P[open]"] == probability[cell["column"], channel]
     assert len(option["xAxis"][0]["data"]) == count + 2
+
+
+def test_a_long_gate_stage_is_averaged_in_columns_in_line_with_the_curves() -> None:
+    random = np.random.default_rng(0)
+    probability = random.uniform(size=(100, 200)).astype(np.float32)
+    option = gate_evolution(
+        probability,
+        np.arange(1, 101),
+        [str(i) for i in range(200)],
+        np.arange(200),
+        np.ones(100),
+        [],
+        150,
+    )
+    cells = option["dataset"]["source"]
+    wide = epochs_per_column(150, 200)
+    columns = option["xAxis"][0]["data"]
+    assert len(columns) * 200 <= MOST_CELLS
+    assert columns[:2] == [f"1–{wide}", f"{wide + 1}–{2 * wide}"]
+    assert option["xAxis"][1]["max"] == len(columns) * wide + 0.5
+    table = cells.pivot(index="column", columns="row", values="P[open]").to_numpy()
+    expected = [probability[i : i + wide].mean(0) for i in range(0, 100, wide)]
+    np.testing.assert_allclose(table, expected, rtol=1e-5)
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(0, 1, width=32)))

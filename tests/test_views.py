@@ -65,10 +65,15 @@ def test_a_run_cut_short_has_no_scores_beyond_its_last_finished_stage(store: Sto
     frame = stages_of(store, fake_runs.make(store, "textures", state="stopped", stop="gates"))
     state = dict(zip(frame["stage"], frame["state"], strict=True))
     assert state["big"] == "finished"
-    assert state["gates"] == "running"
+    assert state["gates"] == "interrupted"
     assert state["cut"] == "waiting"
     assert frame.loc[frame["state"] != "finished", "test"].isna().all()
     assert verdict(find_preset("textures", "quick").recipe, frame) is None
+
+
+def test_the_stage_that_a_worker_is_in_is_running(store: Store) -> None:
+    frame = stages_of(store, fake_runs.make(store, "textures", state="running", stop="cut"))
+    assert list(frame.loc[frame["state"] == "running", "stage"]) == ["cut"]
 
 
 def test_a_queued_run_has_no_stages_and_no_curves(store: Store) -> None:

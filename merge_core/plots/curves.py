@@ -14,6 +14,10 @@ from merge_core.stages import STAGE_BY_KEY
 
 Option = dict[str, Any]
 _LINES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+MOST_MARKS = 150
+"""Beyond so many epochs marks on a curve would only hide it."""
+MOST_CELLS = 6_000
+"""Cells of a heat map that a browser draws without a pause."""
 MOST_LINES = 12
 """How many channels may be drawn as lines of their own before nobody can tell them apart."""
 
@@ -52,7 +56,7 @@ def learning_curves(curves: pd.DataFrame, quantity: str, *, log: bool) -> Option
                     "type": "line",
                     "name": role.title,
                     "data": _pairs(group["run_epoch"].to_numpy(), group[column].to_numpy()),
-                    "showSymbol": split == "heldout",
+                    "showSymbol": split == "heldout" and len(curves) <= MOST_MARKS,
                     "symbolSize": 6,
                     "symbol": "diamond" if role.role == "control" else "circle",
                     "lineStyle": {"type": kind, "width": 3 if split == "heldout" else 1.5},
@@ -116,6 +120,45 @@ def schedule_curve(weights: np.ndarray, epochs: int, *, log: bool) -> Option:
     }
 
 
+def epochs_per_column(planned: int, channels: int) -> int:
+    """How many epochs share a column of the heat map, so that it has at most `MOST_CELLS` cells."""
+    return -(-planned * channels // MOST_CELLS)
+
+
+def _spans(columns: int, wide: int) -> list[str]:
+    """The names of the heat map's columns: "7", or "5–8" where epochs share a column."""
+    if wide == 1:
+        return [str(column + 1) for column in range(columns)]
+    return [f"{column * wide + 1}–{(column + 1) * wide}" for column in range(columns)]
+
+
+def _cells(probability: np.ndarray, column: np.ndarray) -> pd.DataFrame:
+    """One row per cell: column, row, and the mean P[open] of the epochs in that column.
+
+    A frame travels to the browser as binary columns, quicker than lists of numbers.
+    """
+    columns, first = np.unique(column, return_index=True)
+    counts = np.diff([*first, len(column)])
+    means = np.add.reduceat(probability, first, axis=0) / counts[:, None]
+    rows = probability.shape[1]
+    return pd.DataFrame(
+        {
+            "column": np.repeat(columns, rows).astype(np.int32),
+            "row": np.tile(np.arange(rows, dtype=np.int32), len(columns)),
+            "P[open]": means.ravel().astype(np.float32),
+        }
+    )
+
+
+def _epoch_axis(last: int, is_lowest: bool) -> Option:
+    """The time axis of a panel below the heat map, in line with the map's columns."""
+    axis: Option = {"type": "value", "min": 0.5, "max": last + 0.5, "minInterval": 1}
+    axis |= {"axisLabel": {"show": is_lowest, "showMinLabel": False, "showMaxLabel": False}}
+    if is_lowest:
+        axis |= {"name": "epochs of the gate stage", "nameLocation": "middle", "nameGap": 26}
+    return axis
+
+
 def gate_evolution(
     probability: np.ndarray,
     epochs: np.ndarray,
@@ -140,12 +183,9 @@ def gate_evolution(
         planned: epochs of the gate stage, so that the time axis stays where it is.
     """
     assert len(chosen) <= MOST_LINES
-    ticks = [str(epoch) for epoch in range(1, max(planned, len(epochs)) + 1)]
-    cells = [
-        [int(epoch) - 1, place, round(float(probability[row, channel]), 4)]
-        for row, epoch in enumerate(epochs)
-        for place, channel in enumerate(order)
-    ]
+    wide = epochs_per_column(planned, len(order))
+    columns = -(-planned // wide)
+    cells = _cells(probability[:, order], (epochs - 1) // wide)
     mean = probability.mean(1)
 
     def line(name: str, values: np.ndarray, panel: int, colour: str, width: float) -> Option:
@@ -154,7 +194,7 @@ def gate_evolution(
             "name": name,
             "xAxisIndex": panel,
             "yAxisIndex": panel,
-            "data": _pairs(epochs - 1, values),
+            "data": _pairs(epochs, values),
             "showSymbol": len(epochs) < 3,
             "lineStyle": {"width": width, "color": colour},
             "itemStyle": {"color": colour},
@@ -178,22 +218,12 @@ def gate_evolution(
     return {
         "animation": False,
         "toolbox": _TOOLBOX,
+        "dataset": {"source": cells},
         "tooltip": {"trigger": "item"},
-        "axisPointer": {"link": [{"xAxisIndex": "all"}]},
         "grid": [{"left": 64, "right": 84, "top": top, "height": height} for top, height in grids],
         "xAxis": [
-            {
-                "type": "category",
-                "data": ticks,
-                "gridIndex": panel,
-                "axisLabel": {"show": panel == 2},
-                "axisTick": {"show": panel == 2},
-                "name": "epochs of the gate stage" if panel == 2 else "",
-                "nameLocation": "middle",
-                "nameGap": 26,
-                "axisPointer": {"show": True, "label": {"show": panel == 2}},
-            }
-            for panel in range(3)
+            {"type": "category", "data": _spans(columns, wide), "show": False},
+            *({"gridIndex": panel, **_epoch_axis(columns * wide, panel == 2)} for panel in (1, 2)),
         ],
         "yAxis": [
             {
@@ -221,7 +251,7 @@ def gate_evolution(
             {
                 "type": "heatmap",
                 "name": "P[open]",
-                "data": cells,
+                "encode": {"x": "column", "y": "row", "value": "P[open]"},
                 "progressive": 0,
                 "emphasis": {"itemStyle": {"borderColor": "#FFFFFF", "borderWidth": 1}},
             },

@@ -60,7 +60,7 @@ def flops_text(flops: float) -> str:
 def stage_frame(reader: RunReader) -> pd.DataFrame:
     """One row per stage of the run, in the order of `STAGES`.
 
-    Columns: stage, title, role, note, state ("waiting", "running", "finished"), epochs, steps,
+    Columns: stage, title, role, note, state ("waiting", "running", "interrupted", "finished"), epochs, steps,
     flops, seconds, train, heldout, test (in the recipe's metric; NaN before the stage is over),
     returned.
     """
@@ -71,6 +71,7 @@ def stage_frame(reader: RunReader) -> pd.DataFrame:
         if row["metric"] == metric
     }
     known = {row["stage"]: row for row in reader.stages()}
+    begun = "running" if reader.status()["state"] == "running" else "interrupted"
     returned = reader.facts().get("returned")
     rows = []
     for stage in STAGES:
@@ -84,7 +85,7 @@ def stage_frame(reader: RunReader) -> pd.DataFrame:
                 "title": stage.title,
                 "role": stage.role,
                 "note": stage.note,
-                "state": "finished" if finished else "running" if started else "waiting",
+                "state": "finished" if finished else begun if started else "waiting",
                 "epochs": row["epochs"],
                 "steps": row["steps"],
                 "flops": row["flops"],
@@ -102,7 +103,12 @@ def stage_frame(reader: RunReader) -> pd.DataFrame:
 
 def stage_table(stages: pd.DataFrame, metric: str) -> pd.DataFrame:
     """`stage_frame` with the words of a page: what is shown beside the strip of stages."""
-    words = {"waiting": "◌ waiting", "running": "▶ running", "finished": "✓ finished"}
+    words = {
+        "waiting": "◌ waiting",
+        "running": "▶ running",
+        "interrupted": "■ interrupted",
+        "finished": "✓ finished",
+    }
     return pd.DataFrame(
         {
             "Stage": [
