@@ -64,6 +64,7 @@ class Mark:
     site: str
     number: int
     lines: dict[int, Tensor] = field(default_factory=dict)
+    shape: Tensor | None = None  # of a view: the identities of its result, collapsed
     parts: Tensor | None = None
     dim: int = -1
     tags: dict[int, Tag] = field(default_factory=dict)

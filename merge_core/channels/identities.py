@@ -14,6 +14,7 @@ PLAIN = 0  # no channel: a constant that is the same for every channel
 INPUT = 1  # an element of the network's input: never moves
 OUTPUT = 2  # an element of the network's output: never moves
 FIRST = 3
+MANY = 4096  # pairs from which on it pays to look for repetitions
 
 
 def collapse(ids: Tensor) -> Tensor:
@@ -44,12 +45,19 @@ def components(count: int, left: Tensor, right: Tensor) -> Tensor:
         label = new
 
 
+def distinct_pairs(left: Tensor, right: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
+    """The distinct pairs among (left[i], right[i]), and which of them each pair is."""
+    keys, where = torch.unique((left << 32) | right, return_inverse=True)
+    return (keys >> 32, keys & 0xFFFFFFFF), where
+
+
 class Identities:
     """The atoms of one trace and the edges between them."""
 
     def __init__(self) -> None:
         self.count = FIRST
         self._loose = torch.zeros(1024, dtype=torch.bool)
+        self._met = torch.zeros(1024, dtype=torch.bool)
         self._same: list[tuple[Tensor, Tensor]] = []
         self._block: list[tuple[Tensor, Tensor]] = []
 
@@ -57,33 +65,40 @@ class Identities:
         """Fresh atoms, shape (number,). Loose ones take on the identity of whatever they meet."""
         start, self.count = self.count, self.count + number
         if self.count > len(self._loose):
-            grown = torch.zeros(2 * self.count, dtype=torch.bool)
-            grown[: len(self._loose)] = self._loose
-            self._loose = grown
+            more = torch.zeros(2 * self.count - len(self._loose), dtype=torch.bool)
+            self._loose, self._met = torch.cat([self._loose, more]), torch.cat([self._met, more])
         self._loose[start : self.count] = loose
         return torch.arange(start, self.count)
 
-    def is_loose(self, atoms: Tensor) -> Tensor:
-        """Which of the atoms have met nothing yet."""
-        return self._loose[atoms]
+    def settle(self, atoms: Tensor) -> Tensor:
+        """Atoms that a layer has written are channels of their own, no longer loose."""
+        self._loose[atoms] = False
+        return atoms
+
+    def met(self, atoms: Tensor) -> Tensor:
+        """Which of the atoms were ever tied to another."""
+        return self._met[atoms]
 
     def same(self, left: Tensor, right: Tensor) -> None:
         """Declare pairs of atoms to be one channel; plain elements say nothing."""
         left, right = self._pairs(left, right)
         self._same.append((left, right))
-        self._loose[left] = self._loose[right] = False
+        self._met[left] = self._met[right] = True
 
     def block(self, left: Tensor, right: Tensor) -> None:
         """Declare that pairs of atoms belong to one unit."""
         left, right = self._pairs(left, right)
         self._block.append((left, right))
-        self._loose[left] = self._loose[right] = False
+        self._met[left] = self._met[right] = True
 
     def _pairs(self, left: Tensor, right: Tensor) -> tuple[Tensor, Tensor]:
         left, right = torch.broadcast_tensors(left, right)
         left, right = left.reshape(-1), right.reshape(-1)
         telling = (left != PLAIN) & (right != PLAIN) & (left != right)
-        return left[telling], right[telling]
+        left, right = left[telling], right[telling]
+        if len(left) > MANY:
+            (left, right), _ = distinct_pairs(left, right)
+        return left, right
 
     def tie(self, left: Tensor, right: Tensor) -> Tensor:
         """Identities of an elementwise combination of two values, which this ties together.
@@ -99,31 +114,35 @@ class Identities:
         result = torch.where(left == PLAIN, right, left)
         if not bool(both.any()):
             return result
-        a, b = left[both], right[both]
+        pairs, where = distinct_pairs(left[both], right[both])
+        a, b = pairs
         merged = a.clone()
         loose_a, loose_b = self._loose[a], self._loose[b]
         merged[loose_a] = b[loose_a]
-        easy, firm = loose_a | loose_b, ~(loose_a | loose_b)
-        if bool(firm.any()):
-            a_firm, b_firm = a[firm], b[firm]
-            pairs, where = torch.unique(torch.stack([a_firm, b_firm]), dim=1, return_inverse=True)
-            number = pairs.shape[1]
-            number_a, number_b = (len(torch.unique(side)) for side in pairs)
-            if number_a == number == number_b:
-                self.same(pairs[0], pairs[1])
-            else:
-                self.block(pairs[0], pairs[1])
-                if number_a < number == number_b:
-                    merged[firm] = b_firm
-                elif number_a < number:
-                    fresh = self.new(number)
-                    self.block(fresh, pairs[0])
-                    merged[firm] = fresh[where]
-        if bool(easy.any()):
-            self.same(a[easy], b[easy])
+        easy = loose_a | loose_b
+        self._adopt(torch.where(loose_a, a, b)[easy], torch.where(loose_a, b, a)[easy])
+        firm_a, firm_b = a[~easy], b[~easy]
+        number_a, number_b = len(torch.unique(firm_a)), len(torch.unique(firm_b))
+        if number_a == len(firm_a) == number_b:
+            self.same(firm_a, firm_b)
+        else:
+            self.block(firm_a, firm_b)
+            if number_b == len(firm_b):
+                merged[~easy] = firm_b
+            elif number_a < len(firm_a):
+                fresh = self.new(len(firm_a))
+                self.block(fresh, firm_a)
+                merged[~easy] = fresh
         result = result.clone()
-        result[both] = merged
+        result[both] = merged[where]
         return result
+
+    def _adopt(self, loose: Tensor, partner: Tensor) -> None:
+        """Loose atoms become their partner; one with several partners only joins their unit."""
+        _, where, partners = torch.unique(loose, return_inverse=True, return_counts=True)
+        single = partners[where] == 1
+        self.same(loose[single], partner[single])
+        self.block(loose[~single], partner[~single])
 
     def unite(self, ids: Tensor, dims: tuple[int, ...]) -> Tensor:
         """Declare the identities the same along `dims` and return them with those at length one."""

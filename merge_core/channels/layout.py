@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from merge_core.channels.graph import Axis, ChannelGraph
 from merge_core.channels.rebuild import Changes, named_tensors, rebuild
-from merge_core.channels.sites import Change
+from merge_core.channels.sites import SHAPES, Change
 from merge_core.channels.trace import trace
 from merge_core.errors import GraphError
 
@@ -74,7 +74,7 @@ def _changes(graph: ChannelGraph, sizes: Mapping[str, int]) -> Changes:
     for site in graph.sites:
         lengths = {at: resized(line, graph, sizes) for at, line in site.lines.items()}
         full = tuple(lengths.get(at) for at in range(max(lengths, default=-1) + 1))
-        full += (None,) * 16 if site.kind in SHAPES_LIKE else ()
+        full += (None,) * 16 if site.kind in (*SHAPES, "cat") else ()
         change = Change(full, dim=site.dim)
         before = made.setdefault(site.layer, {}).setdefault(site.key[1:], change)
         if before.lengths != change.lengths:
@@ -83,9 +83,6 @@ def _changes(graph: ChannelGraph, sizes: Mapping[str, int]) -> Changes:
                 "module for each."
             )
     return made
-
-
-SHAPES_LIKE = ("view", "reshape", "unflatten", "expand", "cat")
 
 
 def _same_spaces(graph: ChannelGraph, found: ChannelGraph, sizes: Mapping[str, int]) -> None:

@@ -53,12 +53,12 @@ def read_and_write(
     tracer.uses.append(("read", layer, weight, axis_in, kind or call.name))
     tracer.uses.append(("write", layer, weight, axis_out, kind or call.name))
     call.tracer.bends.append((torch.unique(line), layer, call.name))
-    return tracer.axis_atoms(weight, axis_out)
+    return tracer.identities.settle(tracer.axis_atoms(weight, axis_out))
 
 
 def _grouped(call: Call, line: Tensor, weight: str, groups: int) -> Tensor:
     tracer = call.tracer
-    out = tracer.axis_atoms(weight, 0)
+    out = tracer.identities.settle(tracer.axis_atoms(weight, 0))
     blocks_in, blocks_out = line.view(groups, -1), out.view(groups, -1)
     blocks_in = torch.where(blocks_in == PLAIN, INPUT, blocks_in)
     if blocks_in.shape[1] == blocks_out.shape[1] == 1:
@@ -76,7 +76,11 @@ def tie_bias(call: Call, bias: Tensor | None, out: Tensor) -> None:
     """A bias lies along the output axis of its weight."""
     if bias is None:
         return
-    name, _ = weight_of(call, bias)
+    value = call.value(bias)
+    if value is None or value.weight is None:
+        call.identities.same(call.ids(bias), out)  # computed from parameters
+        return
+    name = value.weight[0]
     call.identities.same(call.tracer.axis_atoms(name, 0), out)
     call.tracer.uses.append(("write", owner(name), name, 0, "bias"))
 
@@ -169,7 +173,7 @@ def embedding(call: Call) -> Tensor:
     """Rows of a table: new channels on its second axis."""
     given = call.bind("input", "weight")
     weight, order = weight_of(call, given["weight"])
-    out = call.tracer.axis_atoms(weight, order[1])
+    out = call.identities.settle(call.tracer.axis_atoms(weight, order[1]))
     call.tracer.uses.append(("write", owner(weight), weight, order[1], call.name))
     return call.answer(call.run(), out)
 

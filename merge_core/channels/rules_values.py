@@ -103,11 +103,11 @@ def _mark_shape(call: Call, ids: Tensor) -> None:
     if len(given) == 1 and isinstance(given[0], (tuple, list)):
         given = list(given[0])
     mark = call.site()
+    mark.shape = thin
     for dim in range(thin.dim()):
-        if thin.shape[dim] > 1:
-            mark.lines[dim] = line_of(thin, dim)
-            if 0 <= dim - start < len(given) and isinstance(given[dim - start], Tag):
-                mark.tags[dim] = given[dim - start]
+        tagged = 0 <= dim - start < len(given) and isinstance(given[dim - start], Tag)
+        if tagged and thin.shape[dim] > 1:
+            mark.tags[dim] = given[dim - start]
 
 
 def line_of(ids: Tensor, dim: int) -> Tensor:

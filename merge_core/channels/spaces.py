@@ -87,7 +87,9 @@ def assemble(tracer: "Tracer", example: Tensor, output_shape: tuple[int, ...]) -
             mark.training,
             mark.site,
             mark.number,
-            {at: _countable(axis(atoms), spaces) for at, atoms in mark.lines.items()},
+            _shape_lines(axis(mark.shape.flatten()), mark.shape.shape, spaces)
+            if mark.shape is not None
+            else {at: _countable(axis(atoms), spaces) for at, atoms in mark.lines.items()},
             mark.parts,
             mark.dim,
         )
@@ -153,7 +155,7 @@ def _element_lines(tracer: "Tracer", unit: Tensor) -> list[Line]:
                 "use two parameters."
             )
         dims = [dim for dim in range(atoms.dim()) if atoms.shape[dim] > 1]
-        known = ~tracer.identities.is_loose(atoms)
+        known = tracer.identities.met(atoms)
         lines = []
         for dim in dims:
             others = [other for other in range(atoms.dim()) if other != dim]
@@ -278,6 +280,35 @@ def _countable(axis: Axis, spaces: list[Space]) -> Axis:
         if number >= 0 and len(torch.unique(axis.unit[mine])) < spaces[number - 1].size:
             space[mine] = -1
     return Axis(space, torch.where(space >= 0, axis.unit, 0))
+
+
+def _shape_lines(axis: Axis, shape: torch.Size, spaces: list[Space]) -> dict[int, Axis]:
+    """Which dimensions of a value count the units of which spaces.
+
+    A space counts along a dimension if some line in that direction holds all its units; if several
+    do, along the longest.
+    """
+    sizes = torch.tensor([0, *(space.size for space in spaces), 0])
+    space, unit = axis.space.view(shape), axis.unit.view(shape)
+    counted = torch.zeros(len(sizes), dtype=torch.bool)
+    lines = {}
+    for dim in sorted(range(len(shape)), key=lambda dim: -shape[dim]):
+        if shape[dim] == 1:
+            break
+        spaces_here = space.movedim(dim, 0).flatten(1)
+        units_here = unit.movedim(dim, 0).flatten(1)
+        column = torch.arange(spaces_here.shape[1]).expand_as(spaces_here)
+        free = spaces_here >= 0
+        rows = torch.stack([column[free], spaces_here[free], units_here[free]])
+        rows = torch.unique(rows, dim=1)[:2]
+        pairs, number = torch.unique(rows, dim=1, return_counts=True)
+        whole = torch.unique(pairs[1][number == sizes[pairs[1]]])
+        whole = whole[~counted[whole]]
+        counted[whole] = True
+        first, first_unit = spaces_here[:, 0], units_here[:, 0]
+        kept = torch.isin(first, whole)
+        lines[dim] = Axis(torch.where(kept, first, -1), torch.where(kept, first_unit, 0))
+    return lines
 
 
 def _attributes(tracer: "Tracer", sites: tuple[Site, ...]) -> tuple[Attribute, ...]:
