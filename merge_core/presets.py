@@ -57,7 +57,7 @@ PRESETS: tuple[Preset, ...] = (
             data=Data(name="digits", augment="none"),
             model="digits-cnn",
             teacher=Training(epochs=20, batch_size=64, learning_rate=0.1),
-            gates=Gates(start=1.0, learning_rate=0.5),
+            gates=Gates(start=1.0, learning_rate=2.0),
             gating=Training(epochs=10, batch_size=64, learning_rate=0.1),
             fine_tune=Training(epochs=10, batch_size=64, learning_rate=0.05),
         ),
@@ -71,12 +71,12 @@ PRESETS: tuple[Preset, ...] = (
             data=Data(name="sine", train=10_000, heldout=2_000, test=10_000, noise=0.2),
             model="sine-mlp",
             teacher=Training(
-                epochs=40, batch_size=128, learning_rate=0.04, rate="steps", milestones=(33,)
+                epochs=200, batch_size=128, learning_rate=0.02, rate="steps", milestones=(167,)
             ),
-            gates=Gates(start=1.0),
-            gating=Training(epochs=20, batch_size=128, learning_rate=0.04, rate="constant"),
+            gates=Gates(start=1.0, learning_rate=1.0),
+            gating=Training(epochs=100, batch_size=128, learning_rate=0.02, rate="constant"),
             fine_tune=Training(
-                epochs=20, batch_size=128, learning_rate=0.04, rate="steps", milestones=(13,)
+                epochs=100, batch_size=128, learning_rate=0.02, rate="steps", milestones=(67,)
             ),
         ),
         title="Sine",
@@ -107,8 +107,8 @@ PRESETS: tuple[Preset, ...] = (
             data=Data(name="mnist", train=10_000, heldout=2_000, test=10_000),
             model="lenet",
             teacher=Training(epochs=4, batch_size=64, learning_rate=0.05),
-            gates=Gates(),
-            gating=Training(epochs=2, batch_size=64, learning_rate=0.01, rate="constant"),
+            gates=Gates(start=1.0, learning_rate=1.0),
+            gating=Training(epochs=2, batch_size=64, learning_rate=0.05),
             fine_tune=Training(epochs=2, batch_size=64, learning_rate=0.02),
         ),
         title="MNIST, LeNet",
