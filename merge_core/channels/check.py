@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
+from merge_core.channels.concatenation import concatenate
 from merge_core.channels.graph import ChannelGraph
-from merge_core.channels.operations import concatenate, permute, select
+from merge_core.channels.operations import permute, select
 from merge_core.channels.rebuild import named_tensors, rebuild
 from merge_core.channels.trace import tensors_in, trace
 

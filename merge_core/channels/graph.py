@@ -107,8 +107,9 @@ class ChannelGraph:
     spaces: tuple[Space, ...]  # in order of first write
     axes: Mapping[str, tuple[Axis | None, ...]]
     reads: tuple[Read, ...]
-    averaged: frozenset[str]  # tensors that write the output: the teachers' mean is taken in them
+    averaged: Mapping[str, int]  # tensors that write the output, and along which dimension
     obstacles: tuple[Obstacle, ...]
+    output_dim: int  # of the first output: the dimension of its channels
     sites: tuple[Site, ...] = field(repr=False, compare=False)
     attributes: tuple[Attribute, ...]
     example: Tensor = field(repr=False, compare=False)  # the traced input, without its numbers

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from merge_core.channels.graph import Axis, ChannelGraph
+from merge_core.channels.heads import HeadMean, set_head_mean
 from merge_core.channels.rebuild import Changes, named_tensors, rebuild
 from merge_core.channels.sites import SHAPES, Change
 from merge_core.channels.trace import trace
@@ -38,8 +39,17 @@ def resized(axis: Axis, graph: ChannelGraph, sizes: Mapping[str, int]) -> int:
     return length
 
 
-def layout(model: nn.Module, graph: ChannelGraph, sizes: Mapping[str, int]) -> Layout:
-    """Trace the network at other sizes; GraphError where it cannot have them."""
+def layout(
+    model: nn.Module,
+    graph: ChannelGraph,
+    sizes: Mapping[str, int],
+    rows: Mapping[str, int] | None = None,
+    head: HeadMean | None = None,
+) -> Layout:
+    """Trace the network at other sizes; GraphError where it cannot have them.
+
+    `rows` are new lengths for tensors that write the output, `head` the mean over heads then.
+    """
     shapes = {}
     for name, tensor in named_tensors(model).items():
         if tensor.is_floating_point():
@@ -47,12 +57,14 @@ def layout(model: nn.Module, graph: ChannelGraph, sizes: Mapping[str, int]) -> L
             for dim, axis in enumerate(graph.axes.get(name, ())):
                 if axis is not None:
                     shape[dim] = resized(axis, graph, sizes)
+            if rows and name in rows:
+                shape[graph.averaged[name]] = rows[name]
             shapes[name] = torch.empty(shape, dtype=tensor.dtype, device="meta")
     attributes = {
         (item.layer, item.name): resized(item.line, graph, sizes) for item in graph.attributes
     }
     changes = _changes(graph, sizes)
-    skeleton = rebuild(model, shapes, attributes, changes)
+    skeleton = set_head_mean(rebuild(model, shapes, attributes, changes), head)
     try:
         found = trace(skeleton, graph.example)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:

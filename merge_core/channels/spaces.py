@@ -31,7 +31,7 @@ class Line:
     roles: frozenset[str]
 
 
-def assemble(tracer: "Tracer", example: Tensor, output_shape: tuple[int, ...]) -> ChannelGraph:
+def assemble(tracer: "Tracer", example: Tensor, output: tuple[torch.Size, int]) -> ChannelGraph:
     """Solve the identities of a finished trace into a graph."""
     lines = _lines(tracer)
     _pin_constants(tracer, lines)
@@ -67,7 +67,7 @@ def assemble(tracer: "Tracer", example: Tensor, output_shape: tuple[int, ...]) -
         for number, name in enumerate(names)
     ]
     inputs = example.shape[1] if example.dim() > 1 and example.is_floating_point() else 1
-    outputs = output_shape[1] if len(output_shape) > 1 else 1
+    outputs = output[0][output[1]]
     first = Space("input", inputs, False, (), tuple(ends["read"]))
     last = Space("output", outputs, False, tuple(ends["write"]), ())
     axes: dict[str, list[Axis | None]] = {
@@ -101,12 +101,13 @@ def assemble(tracer: "Tracer", example: Tensor, output_shape: tuple[int, ...]) -
         sites=sites,
         attributes=_attributes(tracer, sites),
         reads=_reads(tracer),
-        averaged=frozenset(
-            tensor
+        averaged={
+            tensor: dim
             for role, _layer, tensor, dim, _kind in tracer.uses
             if role == "write" and bool(fixed[tracer.axes[tensor, dim]].any())
-        ),
+        },
         obstacles=_obstacles(tracer, lines, fixed),
+        output_dim=output[1],
         example=example,
     )
 
@@ -299,10 +300,10 @@ def _shape_lines(axis: Axis, shape: torch.Size, spaces: list[Space]) -> dict[int
         units_here = unit.movedim(dim, 0).flatten(1)
         column = torch.arange(spaces_here.shape[1]).expand_as(spaces_here)
         free = spaces_here >= 0
-        rows = torch.stack([column[free], spaces_here[free], units_here[free]])
-        rows = torch.unique(rows, dim=1)[:2]
-        pairs, number = torch.unique(rows, dim=1, return_counts=True)
-        whole = torch.unique(pairs[1][number == sizes[pairs[1]]])
+        pairs = column[free] * len(sizes) + spaces_here[free]
+        distinct = torch.unique((pairs << 32) | units_here[free]) >> 32
+        pairs, number = torch.unique_consecutive(distinct, return_counts=True)
+        whole = torch.unique((pairs % len(sizes))[number == sizes[pairs % len(sizes)]])
         whole = whole[~counted[whole]]
         counted[whole] = True
         first, first_unit = spaces_here[:, 0], units_here[:, 0]

@@ -16,7 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from merge_core.channels.call import Call, Mark, Tag, Value
 from merge_core.channels.graph import ChannelGraph
-from merge_core.channels.identities import INPUT, OUTPUT, PLAIN, Identities
+from merge_core.channels.identities import INPUT, OUTPUT, PLAIN, Identities, collapse
 from merge_core.channels.rules import RULES
 from merge_core.channels.sites import site_name
 from merge_core.channels.spaces import assemble
@@ -149,17 +149,20 @@ class Tracer(TorchFunctionMode):
         return argument
 
 
-def _finish(tracer: Tracer, output: Any) -> tuple[int, ...]:
-    """Pin every output; returns the shape of the first."""
-    shape: tuple[int, ...] = ()
+def _finish(tracer: Tracer, output: Any) -> tuple[torch.Size, int]:
+    """Pin every output; returns the shape of the first and the dimension of its channels."""
+    first: tuple[torch.Size, int] | None = None
     for tensor in tensors_in(output):
         value = tracer.value(tensor)
         if value is not None:
-            tracer.identities.block(tracer.ids(value), torch.tensor(OUTPUT))
-            shape = shape or tuple(value.tensor.shape)
-    if not shape:
+            ids = tracer.ids(value)
+            tracer.identities.block(ids, torch.tensor(OUTPUT))
+            if first is None:
+                wide = [dim for dim, length in enumerate(collapse(ids).shape) if length > 1]
+                first = tensor.shape, wide[0] if wide else min(1, ids.dim() - 1)
+    if first is None:
         raise tracer.fail("returns nothing that depends on its input", "return the output tensor")
-    return shape
+    return first
 
 
 @contextmanager
@@ -232,7 +235,7 @@ def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
     meta = torch.empty(example.shape, dtype=example.dtype, device="meta")
     tracer = Tracer(model, example.device)
     training = model.training
-    shape: tuple[int, ...] = ()
+    first: tuple[torch.Size, int] | None = None
     with _undisturbed(model):
         _tag(model)
         for mode in (training, not training):
@@ -249,5 +252,6 @@ def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
                 with tracer:
                     output = model(meta)
             found = _finish(tracer, output)
-            shape = shape or found
-    return assemble(tracer, meta, shape)
+            first = first or found
+    assert first is not None
+    return assemble(tracer, meta, first)
