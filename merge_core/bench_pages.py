@@ -131,32 +131,38 @@ def chromium() -> Iterator["Browser"]:
             browser.close()
 
 
-def measure(repeats: int = 5) -> list[Timing]:
-    """Measure first content and page switches with the runs that this user has.
+def measure(repeats: int = 5, home: Path | None = None) -> list[Timing]:
+    """Measure first content and page switches with the newest run, or the first sample.
 
     Args:
         repeats: how often everything is measured; medians are reported.
+        home: where the runs are; by default those of this user.
 
     Raises:
         NetweldError: the server, Playwright or Chromium is missing or does not start.
     """
+    with dashboard(home) as address, chromium() as browser:
+        return measure_at(address, browser, repeats)
+
+
+def measure_at(address: str, browser: "Browser", repeats: int) -> list[Timing]:
+    """Measure a dashboard that runs already, in a Chromium that is open already."""
     first: list[float] = []
     drawn: list[float] = []
     switches: dict[str, list[float]] = {page: [] for page in DRAWN}
-    with dashboard() as address, chromium() as browser:
-        for turn in range(repeats + 1):
-            context = browser.new_context(viewport={"width": 1600, "height": 1000})
-            page = context.new_page()
-            content, chart = _first_visit(page, address)
-            _tour(page)  # the charts' code is in the browser from here on
-            times = _tour(page)
-            context.close()
-            if turn == 0:
-                continue  # the server's own first visit
-            first.append(content)
-            drawn.append(chart)
-            for name, seconds in times.items():
-                switches[name].append(seconds)
+    for turn in range(repeats + 1):
+        context = browser.new_context(viewport={"width": 1600, "height": 1000})
+        page = context.new_page()
+        content, chart = _first_visit(page, address)
+        _tour(page)  # the charts' code is in the browser from here on
+        times = _tour(page)
+        context.close()
+        if turn == 0:
+            continue  # the server's own first visit
+        first.append(content)
+        drawn.append(chart)
+        for name, seconds in times.items():
+            switches[name].append(seconds)
     return [
         _timing("first content, empty cache", first, FIRST_CONTENT_GOAL),
         _timing("first chart, empty cache", drawn, None),

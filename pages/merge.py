@@ -22,6 +22,7 @@ from merge_core.views.runs import (
 from merge_core.views.settings import with_settings
 from pages import shared
 
+CURVE_POINTS = 300
 RESUMABLE = ("stopped", "lost", "failed")
 
 
@@ -127,7 +128,7 @@ def settings(preset: Preset, seed: int) -> Recipe:
         epochs=(epochs[0], epochs[1], epochs[2]),
         schedule=(float(start), float(growth), int(spread)),
     )
-    weights = chosen.gates.schedule.over(min(200, 20 * chosen.gating.epochs))
+    weights = chosen.gates.schedule.over(CURVE_POINTS)
     with right:
         shared.echarts(
             schedule_curve(weights, chosen.gating.epochs, log=log),
@@ -224,6 +225,7 @@ def progress() -> None:
             hide_index=True,
             key="progress-stages",
             alt="State and scores of every stage",
+            placeholder="",
             column_config={name: st.column_config.NumberColumn(format="%.4f") for name in numbers},
         )
 

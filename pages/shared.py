@@ -262,7 +262,14 @@ def table(
     fold = st.expander(title, icon=":material/table:", on_change="rerun", key=f"{key}-fold")
     if fold.open:
         with fold:
-            st.dataframe(frame, hide_index=True, key=key, alt=alt, column_config=columns)
+            st.dataframe(
+                frame,
+                hide_index=True,
+                key=key,
+                alt=alt,
+                column_config=columns,
+                placeholder="",
+            )
             download(frame, key=f"{key}-csv", file=file)
 
 

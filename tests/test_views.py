@@ -147,8 +147,11 @@ def test_verdict_agrees_with_the_recipe_about_what_is_better(ours: float, theirs
 def test_budget_states_seed_device_epochs_and_the_split_that_chose(store: Store) -> None:
     name = fake_runs.make(store, "textures", seed=7)
     with store.open(name) as reader:
-        text = budget(reader.recipe, reader.device, stage_frame(reader))
-    for part in ("Seed 7", "cpu", "2 × 12 teachers", "6 gates", "each control 12", "Held-out"):
+        recipe = reader.recipe
+        text = budget(recipe, reader.device, stage_frame(reader))
+    teachers, gates = recipe.teacher.epochs, recipe.gating.epochs
+    epochs = (f"2 × {teachers} teachers", f"{gates} gates", f"control {recipe.extra_epochs}")
+    for part in ("Seed 7", "cpu", "Held-out", *epochs):
         assert part in text
 
 
@@ -212,9 +215,10 @@ def test_openness_is_the_stored_history(store: Store) -> None:
     with store.open(fake_runs.make(store, "textures")) as reader:
         history = openness(reader, "conv2")
         assert history is not None
-        assert history.probability.shape == (6, 64)
-        assert list(history.epochs) == [1, 2, 3, 4, 5, 6]
-        assert history.planned == 6
+        planned = reader.recipe.gating.epochs
+        assert history.probability.shape == (planned, 64)
+        assert list(history.epochs) == list(range(1, planned + 1))
+        assert history.planned == planned
         (kept,) = [row for row in reader.kept() if row["space"] == "conv2"]
     np.testing.assert_array_equal(history.probability[-1], kept["open_probability"])
     last = history.probability[-1][history.order("probability")]
@@ -344,7 +348,11 @@ def test_an_estimate_of_the_same_recipe_is_what_the_run_took(store: Store) -> No
 
 def test_an_estimate_grows_with_the_epochs(store: Store) -> None:
     run = measured(store)
-    twice = with_settings(run.recipe, seed=0, epochs=(24, 12, 12), schedule=(0.01, 0.05, 150))
+    stages = (run.recipe.teacher, run.recipe.gating, run.recipe.fine_tune)
+    teacher, gating, fine_tune = (2 * stage.epochs for stage in stages)
+    twice = with_settings(
+        run.recipe, seed=0, epochs=(teacher, gating, fine_tune), schedule=(0.01, 0.05, 150)
+    )
     found = estimate(twice, "cpu", [run])
     assert found is not None
     assert found.flops == pytest.approx(2 * run.stages["flops"].sum())

@@ -32,8 +32,12 @@ def origins(shares: pd.DataFrame) -> go.Figure:
         )
     figure.add_vline(x=0.5, line={"color": NEUTRAL, "dash": "dash", "width": 2})
     figure.update_xaxes(
-        title="share of the kept channels", tickformat=".0%", range=[0, 1.002], dtick=0.25
+        title="share of the kept channels", tickformat=".0%", range=[0, 1], dtick=0.25
     )
     figure.update_yaxes(autorange="reversed", type="category")
     frame(figure, height=110 + 58 * len(shares))
-    return figure.update_layout(barmode="stack", legend_traceorder="normal")
+    return figure.update_layout(
+        barmode="stack",
+        legend_traceorder="normal",
+        margin_r=32,  # room for the last tick's "100%"
+    )

@@ -6,7 +6,7 @@ from typing import Literal
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from merge_core.bench_pages import DRAWN
+from merge_core.bench_pages import DRAWN, measure_at, table
 from merge_core.store import RunSummary, Store
 from merge_core.views.runs import run_label
 
@@ -152,3 +152,11 @@ def test_nothing_leaves_the_machine(page: Page, address: str) -> None:
     page.wait_for_selector(DRAWN["Overview"], state="attached")
     outside = [url for url in asked if not url.startswith((address, "data:", "blob:", "ws:"))]
     assert outside == []
+
+
+def test_the_benchmark_measures_every_page(browser: Browser, address: str) -> None:
+    timings = measure_at(address, browser, repeats=1)
+    assert [timing.what for timing in timings][2:] == [f"switch to {name}" for name in DRAWN]
+    assert all(0 < timing.median <= timing.worst < 30 for timing in timings)
+    lines = table(timings).splitlines()
+    assert len(lines) == 1 + len(timings)
