@@ -235,9 +235,9 @@ def _digits(sizes: tuple[int, int, int], draws: torch.Generator) -> Dataset:
     """Scikit-learn's 1,797 handwritten digits, 8×8 grey; by default 60 % / 20 % / 20 %."""
     from sklearn.datasets import load_digits
 
-    bundle = load_digits()
-    images = torch.from_numpy(np.asarray(bundle["images"])).float().unsqueeze(1)
-    labels = torch.from_numpy(np.asarray(bundle["target"])).long()
+    pixels, classes = load_digits(return_X_y=True)
+    images = torch.from_numpy(np.asarray(pixels)).float().view(-1, 1, 8, 8)
+    labels = torch.from_numpy(np.asarray(classes)).long()
     train, heldout, test = sizes
     heldout = heldout or len(images) // 5
     test = test or len(images) // 5

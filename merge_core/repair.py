@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Callable
+from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +16,17 @@ def has_norm_statistics(network: nn.Module) -> bool:
     return any(isinstance(m, _BatchNorm) and m.track_running_stats for m in network.modules())
 
 
+Network = TypeVar("Network", bound=nn.Module)
+
+
 @torch.no_grad()
 def norms_reestimated(
-    network: nn.Module,
+    network: Network,
     split: Split,
     batch_size: int,
     augment: Callable[[Tensor, torch.Generator], Tensor],
     draws: torch.Generator,
-) -> nn.Module:
+) -> Network:
     """A copy of the network whose batch-norm statistics are those of `split`, in eval mode.
 
     The estimator is the mean over batches of each batch's mean and unbiased variance, in one pass

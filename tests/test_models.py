@@ -1,0 +1,62 @@
+"""The recipes' networks, their seeds, and loading an exported student."""
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from merge_core.errors import RecipeError, StoreError
+from merge_core.models import MODELS, build, load_student
+from merge_core.presets import find_preset
+
+SHAPES = {
+    "sine-mlp": ((1,), (1,)),
+    "digits-cnn": ((1, 8, 8), (10,)),
+    "patch-cnn": ((3, 32, 32), (12,)),
+    "lenet": ((1, 28, 28), (10,)),
+}
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_a_seed_decides_every_weight_and_nothing_else_changes(name: str) -> None:
+    before = torch.get_rng_state()
+    first, again, other = build(name, 3), build(name, 3), build(name, 4)
+    assert torch.equal(before, torch.get_rng_state())
+    assert all(
+        torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)
+    )
+    assert not torch.equal(next(first.parameters()), next(other.parameters()))
+    inputs, outputs = SHAPES[name]
+    assert first(torch.zeros(2, *inputs)).shape == (2, *outputs)
+
+
+def test_an_unknown_model_is_refused() -> None:
+    with pytest.raises(RecipeError, match="lenet"):
+        build("resnet1", 0)
+
+
+def test_an_exported_student_loads(tmp_path) -> None:
+    recipe = find_preset("digits", "quick").recipe
+    network = build(recipe.model, 9)
+    path = tmp_path / "student.safetensors"
+    save_file(network.state_dict(), path, metadata={"recipe": recipe.to_json()})
+    loaded = load_student(path)
+    assert not loaded.training
+    x = torch.ones(3, 1, 8, 8)
+    assert torch.equal(loaded(x), network.eval()(x))
+
+
+def test_files_that_hold_no_student_are_refused_in_one_sentence(tmp_path) -> None:
+    recipe = find_preset("digits", "quick").recipe
+    bare, wrong, junk = (tmp_path / f"{name}.safetensors" for name in ("bare", "wrong", "junk"))
+    save_file({"a": torch.zeros(1)}, bare)
+    save_file(build("lenet", 0).state_dict(), wrong, metadata={"recipe": recipe.to_json()})
+    junk.write_bytes(b"\x80\x04junk")
+    for path, words in (
+        (bare, "no recipe"),
+        (wrong, "do not fit"),
+        (junk, "not a readable safetensors"),
+        (tmp_path / "absent.safetensors", "no file"),
+    ):
+        with pytest.raises(StoreError, match=words) as caught:
+            load_student(path)
+        assert "\n" not in str(caught.value)
