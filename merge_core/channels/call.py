@@ -25,6 +25,18 @@ class Value:
     refusal: str = ""  # why nothing may be computed from it
 
 
+@dataclass
+class Guide:
+    """What a resized network's trace should find: the spaces on axes and in the pieces of chunks.
+
+    `gathers` is filled in by the trace: the pieces of those chunks that need an index.
+    """
+
+    spaces: dict[tuple[str, int], Tensor]
+    chunks: dict[tuple[str, bool, str, int], list[Tensor]]
+    gathers: dict[tuple[str, bool, str, int], list[Tensor]] = field(default_factory=dict)
+
+
 class Tag(int):
     """An integer attribute of a module, which remembers where it came from while a trace runs."""
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from merge_core.channels.call import Guide
 from merge_core.channels.graph import Axis, ChannelGraph
 from merge_core.channels.heads import HeadMean, set_head_mean
 from merge_core.channels.rebuild import Changes, named_tensors, rebuild
@@ -64,20 +65,48 @@ def layout(
         (item.layer, item.name): resized(item.line, graph, sizes) for item in graph.attributes
     }
     changes = _changes(graph, sizes)
+    guide = _guide(graph, sizes)
     skeleton = set_head_mean(rebuild(model, shapes, attributes, changes), head)
     try:
-        found = trace(skeleton, graph.example)
+        found = trace(skeleton, graph.example, guide)
     except (RuntimeError, ValueError, TypeError, AssertionError) as error:
         raise GraphError(
             f"The network does not run at the new sizes ({error}): some operation keeps a width as "
             "a number of its own; take widths from the tensors' shapes."
         ) from error
     _same_spaces(graph, found, sizes)
+    for (layer, *key), indices in guide.gathers.items():
+        changes[layer][tuple(key)] = Change(gather=indices, needed=True)
     needed = {
         layer: {key: change for key, change in of_layer.items() if change.needed}
         for layer, of_layer in changes.items()
     }
     return Layout(found, attributes, {layer: kept for layer, kept in needed.items() if kept})
+
+
+def _guide(graph: ChannelGraph, sizes: Mapping[str, int]) -> Guide:
+    """Runs of one space on an axis stay runs, only longer."""
+    spaces = {}
+    for name, dims in graph.axes.items():
+        for dim, axis in enumerate(dims):
+            if axis is None:
+                continue
+            runs, lengths = torch.unique_consecutive(axis.space, return_counts=True)
+            factors = [
+                (sizes.get(graph.spaces[n].name, graph.spaces[n].size), graph.spaces[n].size)
+                if n >= 0
+                else (1, 1)
+                for n in runs.tolist()
+            ]
+            new, old = torch.tensor(factors).unbind(1)
+            if not bool((lengths * new % old).any()):  # else interleaved: such axes only read
+                spaces[name, dim] = torch.repeat_interleave(runs, lengths * new // old)
+    chunks = {
+        site.key: [torch.unique(site.lines[at].space) for at in sorted(site.lines)]
+        for site in graph.sites
+        if site.kind == "chunk"
+    }
+    return Guide(spaces, chunks)
 
 
 def _changes(graph: ChannelGraph, sizes: Mapping[str, int]) -> Changes:

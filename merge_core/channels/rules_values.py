@@ -8,7 +8,7 @@ from torch import Tensor
 
 from merge_core.channels.call import Call, Tag, Value, pin_varying
 from merge_core.channels.identities import INPUT, PLAIN, collapse
-from merge_core.channels.sites import SHAPES
+from merge_core.channels.sites import SHAPES, gathered
 
 
 def passing(call: Call) -> Any:
@@ -60,9 +60,23 @@ def elementwise(call: Call) -> Tensor:
     linear = name in LINEAR or (name in PRODUCTS and len(traced) == 1)
     if not linear:
         call.bend(ids)
+    if len(tensors) == 1 and name in ACTIVATIONS and call.name == name:
+        in_place = call.kwargs.get("inplace") or (True in call.args[1:])
+        if not in_place:
+            return call.answer(torch.empty_like(_known(call, tensors[0])), ids)
     return call.answer(call.run(), ids)
 
 
+def _known(call: Call, tensor: Tensor) -> Tensor:
+    value = call.value(tensor)
+    assert value is not None
+    return value.tensor
+
+
+ACTIVATIONS = {
+    "relu", "gelu", "silu", "sigmoid", "tanh", "hardswish", "hardsigmoid", "leaky_relu", "relu6",
+    "hardtanh", "elu", "mish", "softplus",
+}  # fmt: skip
 LINEAR = {"add", "radd", "iadd", "sub", "rsub", "isub", "neg", "clone", "contiguous", "to", "float"}
 PRODUCTS = {"mul", "rmul", "imul", "div", "true_divide", "itruediv", "truediv", "idiv"}
 
@@ -143,10 +157,59 @@ def take(call: Call) -> Any:
     """Slices: channels that are taken apart from the others become spaces of their own."""
     source = call.args[0] if call.args else call.kwargs["input"]
     before = torch.unique(collapse(call.ids(source)))
-    result = move(call)
+    result = _guided_chunk(call, call.ids(source)) if call.name == "chunk" else None
+    result = move(call) if result is None else result
     _mark_taken(call, call.ids(source), result)
     for item in result if isinstance(result, (tuple, list)) else (result,):
         taken = torch.unique(collapse(call.ids(item)))
+        if not torch.equal(taken, before):
+            call.tracer.events.append(taken)
+    return result
+
+
+def _chunked_dim(call: Call, ids: Tensor) -> int:
+    names = ("input", "dim") if call.name == "gathered" else ("input", "chunks", "dim")
+    return (call.bind(*names)["dim"] or 0) % ids.dim()
+
+
+def _guided_chunk(call: Call, ids: Tensor) -> Any:
+    """In a resized network: the pieces that hold the right spaces, where a chunk would not.
+
+    Halves of an odd number of channels are no longer halves when every channel comes twice.
+    """
+    guide = call.tracer.guide
+    layer, counts = call.tracer.path[-1]
+    key = (layer, call.tracer.training, "chunk", counts["chunk"] - 1)
+    if guide is None or key not in guide.chunks:
+        return None
+    dim = _chunked_dim(call, ids)
+    labels = call.tracer.labels(line_of(collapse(ids), dim))
+    indices = [
+        torch.isin(labels, spaces).nonzero().flatten() for spaces in guide.chunks[key]
+    ]
+    plain = torch.arange(len(labels)).chunk(len(indices))
+    if len(plain) == len(indices) and all(map(torch.equal, plain, indices)):
+        return None
+    if not torch.equal(torch.sort(torch.cat(indices)).values, torch.arange(len(labels))):
+        return None
+    guide.gathers[key] = indices
+    value = call.value(call.args[0])
+    assert value is not None
+    return call.answer(
+        gathered(value.tensor, dim, indices), [ids.index_select(dim, index) for index in indices]
+    )
+
+
+def gather(call: Call) -> Any:
+    """The pieces of a chunk by index: see `sites.gathered`."""
+    value, dim, indices = call.args
+    ids = call.ids(value)
+    before = torch.unique(collapse(ids))
+    pieces = [ids.index_select(dim, index) for index in indices]
+    result = call.answer(call.run(), pieces)
+    _mark_taken(call, ids, result)
+    for piece in pieces:
+        taken = torch.unique(collapse(piece))
         if not torch.equal(taken, before):
             call.tracer.events.append(taken)
     return result
@@ -164,6 +227,11 @@ def _mark_taken(call: Call, ids: Tensor, result: Any) -> None:
                 mark.lines[number] = line_of(call.ids(item), dim)
             if isinstance(given["size"], Tag):
                 mark.tags[0] = given["size"]
+    elif call.name in ("chunk", "gathered"):
+        dim = _chunked_dim(call, thin)
+        if thin.shape[dim] > 1:
+            lines = {at: line_of(call.ids(item), dim) for at, item in enumerate(result)}
+            call.site().lines.update(lines)
     elif call.name == "narrow":
         given = call.bind("input", "dim", "start", "length")
         dim = given["dim"] % thin.dim()
@@ -361,6 +429,7 @@ VALUE_RULES: dict[str, Callable[[Call], Any]] = {
         "chunk split tensor_split unbind narrow select __getitem__ index_select split_with_sizes "
         "unsafe_chunk unsafe_split hsplit",
     ),
+    "gathered": gather,
     **_table(join, "cat concat concatenate"),
     "pad": pad,
     **{f"max_pool{n}d": pool(n, linear=False) for n in (1, 2, 3)},

@@ -18,7 +18,7 @@ from torch.overrides import TorchFunctionMode, handle_torch_function, has_torch_
 
 SHAPES = ("view", "reshape", "unflatten", "expand")
 NORMS = ("layer_norm", "rms_norm", "group_norm")
-SITED = {*SHAPES, *NORMS, "split", "__getitem__", "narrow", "pad", "cat", "group_norm", "conv"}
+SITED = {*SHAPES, *NORMS, "split", "__getitem__", "narrow", "pad", "cat", "chunk", "conv"}
 
 
 def site_name(name: str) -> str:
@@ -29,6 +29,8 @@ def site_name(name: str) -> str:
         name = {"parted_norm": "layer_norm", "split_with_sizes": "split"}.get(name, "cat")
     elif name in ("rms_norm", "group_norm"):
         name = "layer_norm"
+    elif name == "gathered":
+        name = "chunk"
     return name if name in SITED else ""
 
 
@@ -76,6 +78,13 @@ def parted_norm(value: Tensor, weight: Tensor | None, bias: Tensor | None, plan:
     return normal
 
 
+def gathered(value: Tensor, dim: int, indices: list[Tensor]) -> tuple[Tensor, ...]:
+    """The pieces of a value at `indices` along `dim`: a chunk whose pieces are no longer runs."""
+    if has_torch_function_unary(value):
+        return handle_torch_function(gathered, (value,), value, dim, indices)
+    return tuple(value.index_select(dim, index.to(value.device)) for index in indices)
+
+
 @dataclass
 class Change:
     """What one site needs: sizes by position (None: as given), or parts of a norm."""
@@ -83,6 +92,7 @@ class Change:
     lengths: tuple[int | None, ...] = ()
     parts: Tensor | None = None
     dim: int = -1
+    gather: list[Tensor] | None = None  # the pieces of a chunk
     needed: bool = False
 
     def apply(self, func: Any, name: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
@@ -90,6 +100,10 @@ class Change:
         site = site_name(name)
         if site == "layer_norm":
             return self._norm(func, name, args, kwargs)
+        if site == "chunk":
+            if self.gather is None:
+                return func(*args, **kwargs)
+            return gathered(args[0], _get(args, kwargs, 2, "dim") or 0, self.gather)
         before = (args, dict(kwargs))
         if site in SHAPES:
             args, kwargs = self._shape(name, args, kwargs)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from merge_core.channels.call import Call, Mark, Tag, Value
+from merge_core.channels.call import Call, Guide, Mark, Tag, Value
 from merge_core.channels.graph import ChannelGraph
 from merge_core.channels.identities import INPUT, OUTPUT, PLAIN, Identities, collapse
 from merge_core.channels.rules import RULES
@@ -26,8 +26,9 @@ from merge_core.errors import GraphError
 class Tracer(TorchFunctionMode):
     """The mode that follows identities; `values` maps a tensor's id() to what is known of it."""
 
-    def __init__(self, model: nn.Module, device: torch.device) -> None:
+    def __init__(self, model: nn.Module, device: torch.device, guide: Guide | None) -> None:
         super().__init__()
+        self.guide = guide
         self.identities = Identities()
         self.values: dict[int, Value] = {}
         self.device = device
@@ -98,6 +99,15 @@ class Tracer(TorchFunctionMode):
         if name not in self.elements:
             self.elements[name] = self.identities.new(shape.numel(), loose=True).view(shape)
         return self.elements[name]
+
+    def labels(self, atoms: Tensor) -> Tensor:
+        """The space that the guide expects each atom in; -2 where it says nothing."""
+        assert self.guide is not None
+        known = torch.full((self.identities.count,), -2)
+        for key, spaces in self.guide.spaces.items():
+            if key in self.axes:
+                known[self.axes[key]] = spaces
+        return known[atoms]
 
     def fail(self, reason: str, remedy: str) -> GraphError:
         """The error for the module being executed."""
@@ -225,15 +235,15 @@ def tensors_in(tree: Any) -> Iterator[Tensor]:
             yield from tensors_in(item)
 
 
-def trace(model: nn.Module, example: Tensor) -> ChannelGraph:
+def trace(model: nn.Module, example: Tensor, guide: Guide | None = None) -> ChannelGraph:
     """The channel graph of `model` for inputs shaped like `example` (batch first).
 
     The model's numbers are never used and nothing in it changes: mode, buffers, gradients and the
-    random state stay as they are. GraphError names layer, operation and remedy where the channels
+    random state stay as they are. `guide` is for networks that were resized. GraphError names layer, operation and remedy where the channels
     cannot be followed.
     """
     meta = torch.empty(example.shape, dtype=example.dtype, device="meta")
-    tracer = Tracer(model, example.device)
+    tracer = Tracer(model, example.device, guide)
     training = model.training
     first: tuple[torch.Size, int] | None = None
     with _undisturbed(model):
