@@ -228,6 +228,6 @@ def test_refusals_say_what_to_do() -> None:
         select(model, graph, {"0": torch.tensor([0, 6])})
     with pytest.raises(GraphError, match="not one of its 6 units"):
         permute(model, graph, {"0": torch.tensor([0, 0, 1, 2, 3, 4])})
+    narrow = select(model, graph, {"0": torch.arange(5)})
     with pytest.raises(GraphError, match=r"'0.weight' is \(6, 3, 3, 3\) in teacher 1"):
-        narrow = select(model, graph, {"0": torch.arange(5)})
         concatenate([model, narrow], graph)

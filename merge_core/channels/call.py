@@ -8,7 +8,6 @@ import torch
 from torch import Tensor
 
 from merge_core.channels.identities import INPUT, PLAIN, Identities, collapse
-
 from merge_core.channels.sites import site_name
 
 if TYPE_CHECKING:

@@ -36,7 +36,12 @@ def resized(axis: Axis, graph: ChannelGraph, sizes: Mapping[str, int]) -> int:
             space = graph.spaces[number]
             new = sizes.get(space.name, space.size)
             owned = int((axis.space == number).sum())
-            length += owned // space.size * (new - space.size)
+            if owned * new % space.size:
+                raise GraphError(
+                    f"Space {space.name!r} of {space.size} units cannot have {new}: they lie on "
+                    "several sides of other channels; keep a number that divides evenly."
+                )
+            length += owned * new // space.size - owned
     return length
 
 
@@ -75,8 +80,8 @@ def layout(
             "a number of its own; take widths from the tensors' shapes."
         ) from error
     _same_spaces(graph, found, sizes)
-    for (layer, *key), indices in guide.gathers.items():
-        changes[layer][tuple(key)] = Change(gather=indices, needed=True)
+    for (layer, training, kind, number), indices in guide.gathers.items():
+        changes[layer][training, kind, number] = Change(gather=indices, needed=True)
     needed = {
         layer: {key: change for key, change in of_layer.items() if change.needed}
         for layer, of_layer in changes.items()

@@ -82,9 +82,7 @@ def select(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, Tensor]) ->
         return parts[positions(old, new, units)]
 
     changes = with_parts(graph, target, kept_parts)
-    return set_head_mean(
-        rebuild(model, result, target.attributes, changes), None if cut else head
-    )
+    return set_head_mean(rebuild(model, result, target.attributes, changes), None if cut else head)
 
 
 def with_parts(

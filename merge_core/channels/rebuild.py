@@ -83,7 +83,6 @@ def _resize(old: nn.Module, new: nn.Module) -> None:
         new.num_parameters = new.weight.numel()
 
 
-
 def _resize_attention(old: nn.MultiheadAttention, new: nn.MultiheadAttention) -> None:
     """Widths of torch's attention, which wants heads and streams in one proportion."""
     new.embed_dim, inner = new.out_proj.weight.shape

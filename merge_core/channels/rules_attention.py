@@ -7,8 +7,8 @@ import torch
 from torch import Tensor
 
 from merge_core.channels.call import Call, Value
-from merge_core.channels.identities import INPUT, PLAIN, collapse
-from merge_core.channels.rules_layers import along, owner, read_and_write, tie_bias, weight_of
+from merge_core.channels.identities import collapse
+from merge_core.channels.rules_layers import read_and_write, tie_bias, weight_of
 
 
 def matmul(call: Call) -> Tensor:
@@ -102,21 +102,21 @@ def multi_head(call: Call) -> tuple[Tensor, Tensor | None]:
         ]
     else:
         weight = weight_of(call, given["in_proj_weight"])[0]
-        out = [read_and_write(call, line, weight, 1, 0) for line in lines][0]
-        outs = list(out.chunk(3))
+        written = [read_and_write(call, line, weight, 1, 0) for line in lines]
+        outs = list(written[0].chunk(3))
     if given["in_proj_bias"] is not None:
         tie_bias(call, given["in_proj_bias"], torch.cat(outs))
     blocks = torch.stack([atoms.view(heads, -1) for atoms in outs], 1).flatten(1)
     call.identities.block(blocks, blocks[:, :1])
     name = weight_of(call, given["out_proj_weight"])[0]
-    written = read_and_write(call, outs[2], name, 1, 0)
-    tie_bias(call, given["out_proj_bias"], written)
+    stream = read_and_write(call, outs[2], name, 1, 0)
+    tie_bias(call, given["out_proj_bias"], stream)
     call.bend(lines[0])
     meta = call.tracer.value(given["query"])
     assert meta is not None
     shape = (*meta.tensor.shape[:-1], call.shape(given["out_proj_weight"])[0])
     result = torch.empty(shape, dtype=meta.tensor.dtype, device="meta")
-    call.answer(result, written)
+    call.answer(result, stream)
     if given["need_weights"] is False:
         return result, None
     weights = torch.empty(shape[:-1], dtype=meta.tensor.dtype, device="meta")
@@ -131,4 +131,3 @@ ATTENTION_RULES: dict[str, Callable[[Call], Any]] = {
     "scaled_dot_product_attention": scaled_dot_product,
     "multi_head_attention_forward": multi_head,
 }
-__all__ = ["ATTENTION_RULES", "INPUT", "PLAIN", "along", "owner"]

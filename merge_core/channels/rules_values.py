@@ -184,9 +184,7 @@ def _guided_chunk(call: Call, ids: Tensor) -> Any:
         return None
     dim = _chunked_dim(call, ids)
     labels = call.tracer.labels(line_of(collapse(ids), dim))
-    indices = [
-        torch.isin(labels, spaces).nonzero().flatten() for spaces in guide.chunks[key]
-    ]
+    indices = [torch.isin(labels, spaces).nonzero().flatten() for spaces in guide.chunks[key]]
     plain = torch.arange(len(labels)).chunk(len(indices))
     if len(plain) == len(indices) and all(map(torch.equal, plain, indices)):
         return None
@@ -380,8 +378,25 @@ VALUE_RULES: dict[str, Callable[[Call], Any]] = {
     ),
     **{
         f"get {n}": passing
-        for n in "shape dtype ndim is_nested requires_grad layout is_cuda "
-        "is_sparse is_quantized is_mkldnn is_meta grad grad_fn itemsize".split()
+        ** dict.fromkeys(
+            (
+                "get shape",
+                "get dtype",
+                "get ndim",
+                "get is_nested",
+                "get requires_grad",
+                "get layout",
+                "get is_cuda",
+                "get is_sparse",
+                "get is_quantized",
+                "get is_mkldnn",
+                "get is_meta",
+                "get grad",
+                "get grad_fn",
+                "get itemsize",
+            ),
+            passing,
+        ),  # fmt: skip
     },
     "get device": device,
     **_table(

@@ -136,7 +136,9 @@ class Change:
                 weight, bias = _get(args, kwargs, 2, "weight"), None
                 eps = _get(args, kwargs, 3, "eps")
             else:
-                weight, bias = (_get(args, kwargs, at + i, k) for i, k in enumerate(("weight", "bias")))
+                weight, bias = (
+                    _get(args, kwargs, at + i, k) for i, k in enumerate(("weight", "bias"))
+                )
                 eps = _get(args, kwargs, 4, "eps")
             return parted_norm(value, weight, bias, Plan(name, self.dim, eps, self.parts))
         if name == "group_norm":
@@ -155,7 +157,7 @@ class Change:
             lengths = self.lengths[start : start + len(sizes)]
             return _with(args, kwargs, 2, "sizes", _filled_in(sizes, lengths))
         listed = len(args) == 2 and not isinstance(args[1], int)
-        given = args[1] if listed else args[1:]
+        given: tuple[Any, ...] = tuple(args[1]) if listed else args[1:]
         if not given or any(not isinstance(size, int) for size in given):
             return args, kwargs
         sizes = _filled_in(given, self.lengths)
@@ -275,8 +277,10 @@ class Rewrites:
 def rewritten(model: nn.Module) -> Iterator[nn.Module]:
     """The modules whose sites are corrected."""
     for module in model.modules():
-        if any(isinstance(getattr(hook, "__self__", None), Rewrites)
-               for hook in module._forward_pre_hooks.values()):
+        if any(
+            isinstance(getattr(hook, "__self__", None), Rewrites)
+            for hook in module._forward_pre_hooks.values()
+        ):
             yield module
 
 

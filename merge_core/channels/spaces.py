@@ -89,7 +89,7 @@ def assemble(tracer: "Tracer", example: Tensor, output: tuple[torch.Size, int]) 
             mark.number,
             _shape_lines(axis(mark.shape.flatten()), mark.shape.shape, spaces)
             if mark.shape is not None
-            else {at: _countable(axis(atoms), spaces) for at, atoms in mark.lines.items()},
+            else _countable({at: axis(atoms) for at, atoms in mark.lines.items()}, spaces),
             mark.parts,
             mark.dim,
         )
@@ -133,7 +133,7 @@ def _lines(tracer: "Tracer") -> list[Line]:
 
 def _pin_constants(tracer: "Tracer", lines: list[Line]) -> None:
     """Channels that only buffers write are constants of the architecture: they stay."""
-    channel, unit = tracer.identities.solve()
+    _, unit = tracer.identities.solve()
     made = torch.zeros(tracer.identities.count, dtype=torch.bool)
     for line in lines:
         if line.roles != {"read"} and isinstance(tracer.tensors[line.tensor], nn.Parameter):
@@ -264,23 +264,35 @@ def _obstacles(tracer: "Tracer", lines: list[Line], fixed: Tensor) -> tuple[Obst
     for line in lines:
         if line.roles != {"read"} and isinstance(tracer.tensors[line.tensor], nn.Parameter):
             written[line.atoms] = True
-    return tuple(
-        dict.fromkeys(
-            Obstacle(layer, operation)
-            for ids, layer, operation in tracer.bends
-            if bool((fixed[ids] & written[ids]).any())
-        )
-    )
+    found = [
+        Obstacle(layer, operation)
+        for ids, layer, operation in tracer.bends
+        if bool((fixed[ids] & written[ids]).any())
+    ]
+    writes: dict[str, set[int]] = {}
+    for role, layer, tensor, dim, _kind in tracer.uses:
+        if role == "write":
+            dims = writes.setdefault(tensor, set())
+            dims.add(dim)
+            if len(dims) > 1 and any(bool(fixed[tracer.axes[tensor, d]].any()) for d in dims):
+                found.append(Obstacle(layer, "a weight tied between input and output"))
+    return tuple(dict.fromkeys(found))
 
 
-def _countable(axis: Axis, spaces: list[Space]) -> Axis:
-    """Only spaces that lie on a line with all their units make it longer."""
-    space = axis.space.clone()
-    for number in torch.unique(space).tolist():
-        mine = axis.space == number
-        if number >= 0 and len(torch.unique(axis.unit[mine])) < spaces[number - 1].size:
-            space[mine] = -1
-    return Axis(space, torch.where(space >= 0, axis.unit, 0))
+def _countable(lines: dict[int, Axis], spaces: list[Space]) -> dict[int, Axis]:
+    """Only spaces that lie on a site's lines with all their units make them longer."""
+    space = torch.cat([line.space for line in lines.values()])
+    unit = torch.cat([line.unit for line in lines.values()])
+    whole = [
+        number
+        for number in torch.unique(space[space >= 0]).tolist()
+        if len(torch.unique(unit[space == number])) == spaces[number - 1].size
+    ]
+    kept = {at: torch.isin(line.space, torch.tensor(whole)) for at, line in lines.items()}
+    return {
+        at: Axis(torch.where(kept[at], line.space, -1), torch.where(kept[at], line.unit, 0))
+        for at, line in lines.items()
+    }
 
 
 def _shape_lines(axis: Axis, shape: torch.Size, spaces: list[Space]) -> dict[int, Axis]:

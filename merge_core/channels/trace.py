@@ -189,9 +189,10 @@ def _undisturbed(model: nn.Module) -> Iterator[None]:
         for module, attributes, parameters, buffers in before:
             module.__dict__.clear()
             module.__dict__.update(attributes)
-            for now, then in ((module._parameters, parameters), (module._buffers, buffers)):
-                now.clear()
-                now.update(then)
+            module._parameters.clear()
+            module._parameters.update(parameters)
+            module._buffers.clear()
+            module._buffers.update(buffers)
 
 
 def _tag(model: nn.Module) -> None:
@@ -243,7 +244,8 @@ def trace(model: nn.Module, example: Tensor, guide: Guide | None = None) -> Chan
     cannot be followed.
     """
     meta = torch.empty(example.shape, dtype=example.dtype, device="meta")
-    tracer = Tracer(model, example.device, guide)
+    device = torch.device("cpu") if example.is_meta else example.device
+    tracer = Tracer(model, device, guide)
     training = model.training
     first: tuple[torch.Size, int] | None = None
     with _undisturbed(model):
