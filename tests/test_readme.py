@@ -1,0 +1,56 @@
+"""The README says what is there: commands, modules, recipes, files, the sample's table."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from merge_core import bench, places
+from merge_core.cli import tables
+from merge_core.cli.commands import app
+from merge_core.presets import recipe_names
+from merge_core.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+MAP = README[README.index("## Map") : README.index("## How to add")]
+
+
+def test_every_command_is_there() -> None:
+    commands = {each.callback.__name__ for each in app.registered_commands if each.callback}
+    for each in bench.app.registered_commands:
+        commands |= {f"bench {each.callback.__name__}"} if each.callback else set()
+    assert "merge" in commands
+    named = set(re.findall(r"`netweld ((?:bench )?[a-z]+)", README))
+    assert commands == named
+
+
+def test_every_recipe_is_there() -> None:
+    assert all(f"`{name}`" in README for name in recipe_names())
+
+
+def test_the_map_is_complete() -> None:
+    modules = {path for path in (ROOT / "merge_core").glob("*.py") if path.stem != "__init__"}
+    packages = {path.parent for path in (ROOT / "merge_core").glob("*/__init__.py")}
+    expected = {path.relative_to(ROOT).as_posix() for path in modules}
+    expected |= {f"{path.relative_to(ROOT).as_posix()}/" for path in packages}
+    assert set(re.findall(r"`(merge_core/[^`]+)`", MAP)) == expected
+
+
+def test_every_file_that_it_names_is_there() -> None:
+    names = re.findall(r"[`(]([\w./]*(?:/|\.py|\.toml|\.png|LICENSE|\.ci/run))[`)]", README)
+    assert len(names) > 40
+    missing = {name for name in names if "NAME" not in name and not (ROOT / name).exists()}
+    assert not missing
+
+
+def test_the_table_is_the_sample_s(capsys: pytest.CaptureFixture[str]) -> None:
+    with Store(Path("no home"), places.samples()).open("textures-quick-s0-0000") as reader:
+        tables.show_result(reader)
+    said = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
+    told = [line.rstrip() for line in README.splitlines()]
+    assert len(said) > 10
+    for line in said[:-2]:
+        assert line in told
+    for sentence in said[-2:]:  # the verdict, which the README breaks into lines
+        assert sentence in " ".join(told)
