@@ -138,6 +138,12 @@ class Call:
     def line(self, ids: Tensor, dim: int) -> Tensor:
         """Identities along `dim`, shape (length,), after making all other positions agree."""
         dim %= ids.dim()
+        thin = collapse(ids).shape
+        if ids.shape[dim] > 1 == thin[dim] and max(thin) > 1:
+            raise self.fail(
+                f"applies {self.name!r} along positions, with one weight for every channel",
+                "let layers read channels: teachers side by side cannot share such a weight",
+            )
         others = tuple(other for other in range(ids.dim()) if other != dim)
         return self.identities.unite(ids, others).reshape(-1)
 
@@ -206,3 +212,10 @@ def _tensors(argument: Any) -> Iterator[Tensor]:
     elif isinstance(argument, dict):
         for item in argument.values():
             yield from _tensors(item)
+
+
+def table(
+    rule: Callable[[Call], Any], names: str, prefix: str = ""
+) -> dict[str, Callable[[Call], Any]]:
+    """One rule under many names."""
+    return {prefix + name: rule for name in names.split()}

@@ -156,8 +156,10 @@ class Change:
             sizes = _get(args, kwargs, 2, "sizes")
             lengths = self.lengths[start : start + len(sizes)]
             return _with(args, kwargs, 2, "sizes", _filled_in(sizes, lengths))
-        listed = len(args) == 2 and not isinstance(args[1], int)
-        given: tuple[Any, ...] = tuple(args[1]) if listed else args[1:]
+        listed = len(args) == 2 and isinstance(args[1], (tuple, list))
+        given = args[1:]
+        if listed:
+            given = tuple(args[1])
         if not given or any(not isinstance(size, int) for size in given):
             return args, kwargs
         sizes = _filled_in(given, self.lengths)

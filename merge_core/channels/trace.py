@@ -240,8 +240,8 @@ def trace(model: nn.Module, example: Tensor, guide: Guide | None = None) -> Chan
     """The channel graph of `model` for inputs shaped like `example` (batch first).
 
     The model's numbers are never used and nothing in it changes: mode, buffers, gradients and the
-    random state stay as they are. `guide` is for networks that were resized. GraphError names layer, operation and remedy where the channels
-    cannot be followed.
+    random state stay as they are. `guide` is for networks that were resized. GraphError names
+    layer, operation and remedy where the channels cannot be followed.
     """
     meta = torch.empty(example.shape, dtype=example.dtype, device="meta")
     device = torch.device("cpu") if example.is_meta else example.device
