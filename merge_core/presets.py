@@ -1,7 +1,7 @@
 """The recipes that netweld knows by name (no torch)."""
 
 import difflib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from merge_core.errors import RecipeError
 from merge_core.recipes import Data, Gates, Recipe, Training
@@ -20,6 +20,7 @@ _TEXTURES = Data(name="textures", train=6000, heldout=1500, test=3000, noise=0.3
 _PHOTOS = Data(
     name="photos", train=6000, heldout=1500, test=3000, augment="flips and quarter turns"
 )
+_PATCHES = Training(epochs=12, batch_size=128, learning_rate=0.1, weight_decay=0.003)
 
 PRESETS: tuple[Preset, ...] = (
     Preset(
@@ -28,10 +29,10 @@ PRESETS: tuple[Preset, ...] = (
             preset="quick",
             data=_TEXTURES,
             model="patch-cnn",
-            teacher=Training(epochs=12, batch_size=128, learning_rate=0.1),
+            teacher=_PATCHES.over(12),
             gates=Gates(start=1.0, learning_rate=0.5),
-            gating=Training(epochs=6, batch_size=128, learning_rate=0.1),
-            fine_tune=Training(epochs=6, batch_size=128, learning_rate=0.05),
+            gating=_PATCHES.over(8),
+            fine_tune=replace(_PATCHES, epochs=6, learning_rate=0.05),
         ),
         title="Textures",
         story="Generated gratings and crossed gratings under noise, 12 classes.",
@@ -42,10 +43,10 @@ PRESETS: tuple[Preset, ...] = (
             preset="quick",
             data=_PHOTOS,
             model="patch-cnn",
-            teacher=Training(epochs=12, batch_size=128, learning_rate=0.1),
+            teacher=_PATCHES.over(12),
             gates=Gates(start=1.0, learning_rate=0.5),
-            gating=Training(epochs=6, batch_size=128, learning_rate=0.1),
-            fine_tune=Training(epochs=6, batch_size=128, learning_rate=0.05),
+            gating=_PATCHES.over(8),
+            fine_tune=replace(_PATCHES, epochs=6, learning_rate=0.05),
         ),
         title="Photographs",
         story="From which of 12 regions of two photographs does a patch come?",
