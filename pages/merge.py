@@ -186,7 +186,6 @@ def new_merge() -> None:
         if st.button("Start the merge", type="primary", icon=":material/play_arrow:", key="go"):
             name, _ = launch.begin(Store(), recipe, device)
             shared.show_run(name)
-            st.rerun(scope="app")
 
 
 def progress() -> None:
@@ -276,14 +275,13 @@ def buttons(summary: RunSummary) -> None:
                 launch.resume(Store(), summary.name)
                 st.session_state.pop("stopping", None)
                 shared.show_run(summary.name)
-                st.rerun(scope="app")
         elif summary.state == "finished":
             st.page_link("pages/overview.py", label="See the result", icon=":material/home:")
             st.page_link("pages/filters.py", label="See the filters", icon=":material/grid_view:")
 
 
 shared.require_app()
-picked = next((r for r in shared.runs() if r.name == st.session_state.get("run")), None)
+picked = next((r for r in shared.runs() if r.name == st.session_state.get(shared.RUN)), None)
 with st.expander(
     "A new merge",
     expanded=picked is None or picked.state not in ALIVE,

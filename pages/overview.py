@@ -79,9 +79,8 @@ def recent() -> None:
         },
     )
     rows = picked.selection.rows
-    if rows and rows[0] < len(runs) and runs[rows[0]].name != st.session_state["run"]:
+    if rows and rows[0] < len(runs) and runs[rows[0]].name != st.session_state[shared.RUN]:
         shared.show_run(runs[rows[0]].name)
-        st.rerun(scope="app")
 
 
 def next_steps() -> None:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -16,7 +16,8 @@ from merge_core.errors import NetweldError
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.runs import ALIVE, run_label
 
-QUERY = "run"
+RUN = "run"
+"""Key of the picker, in the session and in the address."""
 FIRST_SAMPLE = "textures"
 PATIENCE = 60
 """Seconds in which a worker has surely started."""
@@ -103,9 +104,10 @@ def runs() -> list[RunSummary]:
 
 
 def pick_run() -> None:
-    """Draw the run picker and keep the picked run in the URL, on every page."""
+    """Draw the run picker; the address follows it, and it the address, on every page."""
     with errors_as_sentences():
-        asked = st.query_params.get(QUERY)
+        wanted = st.session_state.pop("next_run", None)
+        asked = wanted or st.query_params.get(RUN)
         if asked is not None and asked not in {run.name for run in runs()}:
             _runs.clear()  # it may be newer than the list
         by_name = {run.name: run for run in runs()}
@@ -114,47 +116,42 @@ def pick_run() -> None:
                 f"There is no run {asked!r} here: it may have been deleted, or belong to another "
                 f"machine. Pick one of the runs below."
             )
-            asked = None
-        name = asked or _remembered(by_name) or _first(list(by_name.values()))
-        if name is None:
+        if not by_name:
             return
-        st.session_state["run"] = name
-        st.session_state["picked"] = name
-        if st.query_params.get(QUERY) != name:
-            st.query_params[QUERY] = name
-        st.selectbox(
-            "Run",
-            list(by_name),
-            key="picked",
-            format_func=lambda key: run_label(by_name[key]) if key in by_name else key,
-            on_change=_picked,
-            help="All pages show this run. Its name is in the address, so a link or a reload "
-            "brings you back to it.",
-            width=520,
-        )
+        if wanted in by_name:
+            st.session_state[RUN] = wanted
+        elif RUN not in st.session_state and asked not in by_name:
+            # The picker writes the address only when it changes, not when it begins.
+            st.session_state[RUN] = st.query_params[RUN] = _first(list(by_name.values()))
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            name = st.selectbox(
+                "Run",
+                list(by_name),
+                index=None,
+                key=RUN,
+                bind="query-params",
+                required=True,
+                help="All pages show this run. Its name is in the address, so a link or a reload "
+                "brings you back to it.",
+                width=360,
+            )
+            if name not in by_name:
+                show_run(_first(list(by_name.values())))
+            st.markdown(run_label(by_name[name]), width="content")
 
 
-def _picked() -> None:
-    show_run(st.session_state["picked"])
-
-
-def show_run(name: str) -> None:
-    """Make a run the picked one, from a callback or before a rerun."""
+def show_run(name: str) -> NoReturn:
+    """Make a run the picked one and draw the page again."""
     _runs.clear()
-    st.session_state["run"] = name
-    st.query_params[QUERY] = name
+    st.session_state["next_run"] = name
+    st.rerun(scope="app")
 
 
-def _remembered(by_name: dict[str, RunSummary]) -> str | None:
-    name = st.session_state.get("run")
-    return name if name in by_name else None
-
-
-def _first(found: list[RunSummary]) -> str | None:
-    """The newest run; without one the sample to show first; without any, none."""
-    own = [run.name for run in found if not run.sample]
+def _first(found: list[RunSummary]) -> str:
+    """The newest run; without one the sample to show first."""
+    own = [run for run in found if not run.sample]
     samples = sorted(found, key=lambda run: run.recipe.name != FIRST_SAMPLE)
-    return next(iter(own + [run.name for run in samples]), None)
+    return (own + samples)[0].name
 
 
 @contextmanager
@@ -169,7 +166,7 @@ def errors_as_sentences() -> Iterator[None]:
 
 def picked_summary() -> RunSummary:
     """The picked run as one line of the list; a page without any run ends with what to do."""
-    name = st.session_state.get("run")
+    name = st.session_state.get(RUN)
     found = [run for run in runs() if run.name == name]
     if not found:
         st.info(

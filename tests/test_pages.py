@@ -58,10 +58,11 @@ def words(app: AppTest) -> str:
     return "\n".join(str(e.value) for e in [*elements, *app.header, *app.subheader])
 
 
-def address(app: AppTest) -> str:
-    """The run that the address names."""
-    value = app.query_params["run"]
-    return value if isinstance(value, str) else value[0]
+def shown(app: AppTest) -> str:
+    """The picked run; in a browser, the address follows it."""
+    name = app.selectbox(key="run").value
+    assert name is not None
+    return name
 
 
 @pytest.mark.parametrize("page", PAGES)
@@ -103,11 +104,11 @@ def test_an_unfinished_run_on_every_page(store: Store, page: str, state: fake_ru
     assert bool(app.error) == (state == "failed")
 
 
-def test_the_newest_run_is_shown_and_named_in_the_address(store: Store) -> None:
+def test_the_newest_run_is_shown_and(store: Store) -> None:
     fake_runs.make(store, "textures")
     newest = fake_runs.make(store, "sine")
     app = opened("overview")
-    assert address(app) == newest
+    assert shown(app) == newest
     assert "Sine, seed 0" in words(app)
 
 
@@ -117,8 +118,7 @@ def test_the_address_decides_and_is_kept_over_the_pages(store: Store) -> None:
     app = opened("overview", older)
     assert "Textures, seed 0" in words(app)
     app.switch_page("pages/gates.py").run()
-    assert address(app) == older
-    assert app.selectbox(key="picked").value == older
+    assert shown(app) == older
 
 
 def test_the_first_visitor_of_a_server_finds_every_page_whole(
@@ -129,16 +129,16 @@ def test_the_first_visitor_of_a_server_finds_every_page_whole(
     name = fake_runs.make(store, "textures")
     app = opened("gates", name)
     assert not app.exception
-    assert app.selectbox(key="picked").value == name
+    assert app.selectbox(key="run").value == name
     assert app.header[0].value == "Gates"
 
 
-def test_picking_a_run_changes_the_address(store: Store) -> None:
+def test_picking_a_run_shows_it(store: Store) -> None:
     older = fake_runs.make(store, "textures")
     fake_runs.make(store, "sine")
     app = opened("channels")
-    app.selectbox(key="picked").set_value(older).run()
-    assert address(app) == older
+    app.selectbox(key="run").set_value(older).run()
+    assert shown(app) == older
     assert "112 channels" in words(app)
 
 
@@ -159,7 +159,7 @@ def test_samples_alone_are_shown_and_cannot_be_resumed(
     monkeypatch.setattr(places, "samples", lambda: tmp_path / "elsewhere" / "runs")
     app = opened("overview")
     assert not app.exception
-    assert address(app) == name
+    assert shown(app) == name
     assert "It beats" in words(app)
     app.switch_page("pages/merge.py").run()
     assert not app.exception
@@ -215,7 +215,7 @@ def test_starting_a_merge_with_settings(store: Store, begun: list[tuple[Recipe, 
     assert recipe.gating == find_preset("sine", "quick").recipe.gating
     assert recipe.gates.schedule.growth == 0.2
     (run,) = store.runs()
-    assert address(app) == run.name
+    assert shown(app) == run.name
     assert "waits for its worker" in words(app)
 
 

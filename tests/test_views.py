@@ -160,7 +160,7 @@ def test_every_state_has_a_label_and_a_row(store: Store, state: fake_runs.State)
     fake_runs.make(store, "textures", state=state, stop="" if state == "finished" else "gates")
     (run,) = store.runs()
     assert run.state == state
-    assert "Textures · seed 0" in run_label(run)
+    assert "**Textures** · seed 0" in run_label(run)
     assert state in run_label(run)
     assert runs_frame([run])["State"].tolist()[0].endswith(state)
 

@@ -33,10 +33,9 @@ def recipe_title(recipe: Recipe) -> str:
 
 
 def run_label(summary: RunSummary) -> str:
-    """A run's name for people: recipe, seed, state, and which of several it is."""
+    """A run in words for people: recipe, seed, state."""
     kind = "sample" if summary.sample else STATE_WORDS[summary.state]
-    tail = "" if summary.sample else f" · {summary.name.rsplit('-', 1)[-1]}"
-    return f"{recipe_title(summary.recipe)} · seed {summary.recipe.seed} · {kind}{tail}"
+    return f"**{recipe_title(summary.recipe)}** · seed {summary.recipe.seed} · {kind}"
 
 
 def duration(seconds: float) -> str:
@@ -60,9 +59,9 @@ def flops_text(flops: float) -> str:
 def stage_frame(reader: RunReader) -> pd.DataFrame:
     """One row per stage of the run, in the order of `STAGES`.
 
-    Columns: stage, title, role, note, state ("waiting", "running", "interrupted", "finished"), epochs, steps,
-    flops, seconds, train, heldout, test (in the recipe's metric; NaN before the stage is over),
-    returned.
+    Columns: stage, title, role, note, state ("waiting", "running", "interrupted" or "finished"),
+    epochs, steps, flops, seconds, train, heldout, test (in the recipe's metric; NaN before the
+    stage is over), returned.
     """
     metric = reader.recipe.metric
     scores = {
