@@ -50,7 +50,8 @@ def test_the_table_is_the_sample_s(capsys: pytest.CaptureFixture[str]) -> None:
     said = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     told = [line.rstrip() for line in README.splitlines()]
     assert len(said) > 10
+    end = said[0].index("Work") + len("Work")  # the time is another one on every machine
     for line in said[:-2]:
-        assert line in told
+        assert line[:end].rstrip() in told
     for sentence in said[-2:]:  # the verdict, which the README breaks into lines
         assert sentence in " ".join(told)
