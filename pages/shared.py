@@ -65,6 +65,12 @@ def navigation() -> StreamlitPage:
                 icon=":material/account_tree:",
                 help="Which teacher each channel of the merged network comes from.",
             ),
+            st.Page(
+                "pages/network.py",
+                title="Network",
+                icon=":material/schema:",
+                help="A network's layers by channel space, and what merging it costs.",
+            ),
         ],
         position="top",
     )
@@ -123,6 +129,9 @@ def pick_run() -> None:
         elif RUN not in st.session_state and asked not in by_name:
             # The picker writes the address only when it changes, not when it begins.
             st.session_state[RUN] = st.query_params[RUN] = _first(list(by_name.values()))
+        elif asked is None and st.session_state.get(RUN) in by_name:
+            # A click faster than the picker drops the run from the address: tell the picker again.
+            st.session_state[RUN] = st.session_state[RUN]
         with st.container(horizontal=True, vertical_alignment="bottom"):
             name = st.selectbox(
                 "Run",
@@ -130,7 +139,6 @@ def pick_run() -> None:
                 index=None,
                 key=RUN,
                 bind="query-params",
-                required=True,
                 help="All pages show this run. Its name is in the address, so a link or a reload "
                 "brings you back to it.",
                 width=360,

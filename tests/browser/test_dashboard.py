@@ -98,6 +98,7 @@ def test_reload_second_tab_and_back_show_the_same_run(
 ) -> None:
     older, newer = finished(store, "digits"), finished(store, "textures")
     page.goto(f"{address}/?run={older.name}")
+    expect(page.get_by_role("combobox", name="Run")).to_have_value(older.name)
     go_to(page, "Gates")
     expect(page).to_have_url(f"{address}/gates?run={older.name}")
     page.go_back()
