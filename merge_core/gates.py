@@ -28,7 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from merge_core.channels import ChannelGraph, scaled_reads
+from merge_core.channels import ChannelGraph, per_example, scaled_reads
 
 TEMPERATURE = 2 / 3
 LOW, HIGH = -0.1, 1.1
@@ -106,8 +106,9 @@ class GatedNetwork(nn.Module):
     """A big student whose channels are gated where they are read.
 
     In training every example has its own draw of every gate, shared by all layers that read the
-    space; in evaluation the gates are deterministic. With `closed` gates a channel is 0 for every
-    reader, exactly as if it were cut.
+    space (a space that attention reads has one draw for the whole batch, see
+    `merge_core.channels.per_example`); in evaluation the gates are deterministic. A channel whose
+    gate is 0 is 0 for every reader, exactly as if it were cut.
 
     Args:
         network: the big student; it is used, not copied.
@@ -129,6 +130,7 @@ class GatedNetwork(nn.Module):
         self.network = network
         self.graph = graph
         self.draws = draws
+        self.per_example = {s.name for s in graph.free if per_example(graph, s.name)}
         self.logits = nn.ParameterDict(
             {
                 _key(space.name): nn.Parameter(
@@ -146,6 +148,15 @@ class GatedNetwork(nn.Module):
         """The deterministic gates of every space; `(channels,)` each, in [0, 1]."""
         return {name: gate_value(logits.detach()) for name, logits in self.spaces().items()}
 
+    def drawn(self, n: int) -> dict[str, Tensor]:
+        """Random gates for a batch of `n`: `(n, channels)`, or `(channels,)` for a shared draw."""
+        return {
+            name: sample(logits, n, self.draws)
+            if name in self.per_example
+            else sample(logits, 1, self.draws)[0]
+            for name, logits in self.spaces().items()
+        }
+
     def open_probabilities(self) -> dict[str, Tensor]:
         """P[g > 0] of every channel of every space; `(channels,)` each."""
         return {name: open_probability(logits.detach()) for name, logits in self.spaces().items()}
@@ -162,11 +173,7 @@ class GatedNetwork(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """What the gated network computes for a batch `x (batch, ...)`."""
-        gates: Mapping[str, Tensor] = (
-            {name: sample(logits, len(x), self.draws) for name, logits in self.spaces().items()}
-            if self.training
-            else self.values()
-        )
+        gates: Mapping[str, Tensor] = self.drawn(len(x)) if self.training else self.values()
         reads = scaled_reads(self.network, self.graph, gates) if gates else nullcontext()
         with reads:
             return self.network(x)

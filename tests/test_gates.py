@@ -6,12 +6,16 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import nn
 
+from merge_core.channels import scaled_reads, trace
 from merge_core.devices import generator
+from merge_core.errors import GraphError
 from merge_core.gates import (
     HIGH,
     LOW,
     TEMPERATURE,
+    GatedNetwork,
     Pull,
     gate_value,
     half_penalty,
@@ -98,3 +102,38 @@ def test_kept_channels_are_the_most_open_half_and_ties_go_to_the_lower_index() -
     assert most_open_half(torch.tensor([0.0, 3.0, -1.0, 2.0]), 2).tolist() == [1, 3]
     assert most_open_half(torch.zeros(6), 2).tolist() == [0, 1, 2]
     assert most_open_half(torch.tensor([5.0, 1.0, 4.0, 3.0, 2.0, 0.0]), 3).tolist() == [0, 2]
+
+
+class Attentive(nn.Module):
+    """A stream read by attention (as one fused function) and by a convolution called by keyword."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(5, 8)
+        self.attention = nn.MultiheadAttention(8, 2, batch_first=True)
+        self.mlp = nn.Linear(8, 6)
+        self.filters = nn.Parameter(torch.randn(7, 6, 1, generator=generator(0, "filters")))
+        self.head = nn.Linear(7, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.embed(x)
+        x = x + self.attention(x, x, x, need_weights=False)[0]
+        x = torch.relu(self.mlp(x)).transpose(1, 2)
+        x = nn.functional.conv1d(input=x, weight=self.filters)
+        return self.head(torch.relu(x).mean(2))
+
+
+def test_every_gate_learns_whatever_reads_its_space() -> None:
+    network, x = Attentive(), torch.randn(4, 3, 5, generator=generator(0, "x"))
+    graph = trace(network, x)
+    gated = GatedNetwork(network, graph, start=0.0, spread=0.1, draws=generator(0, "gates"))
+    assert gated.per_example == {s.name for s in graph.free} - {"embed", "attention"}
+    gated.train()(x).square().sum().backward()
+    for name, logits in gated.spaces().items():
+        assert logits.grad is not None, name
+        assert bool((logits.grad != 0).any()), name
+    with (
+        pytest.raises(GraphError, match="whole batch"),
+        scaled_reads(network, graph, {"embed": torch.ones(4, 8)}),
+    ):
+        pass

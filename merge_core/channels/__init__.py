@@ -5,7 +5,7 @@ from merge_core.channels.concatenation import concatenate
 from merge_core.channels.flops import flops
 from merge_core.channels.graph import Axis, ChannelGraph, Obstacle, Read, Space, widths
 from merge_core.channels.operations import fold, permute, select
-from merge_core.channels.reads import scaled_reads
+from merge_core.channels.reads import per_example, scaled_reads
 from merge_core.channels.trace import trace
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "concatenate",
     "flops",
     "fold",
+    "per_example",
     "permute",
     "scaled_reads",
     "select",

@@ -28,7 +28,8 @@ def scaled_reads(
     itself passes the blocks unscaled. Differentiable in the scales.
 
     Scales of shape (size,) cost one product per reading weight and context; (batch, size) one
-    product per read input. GraphError where a scale does not fit its space.
+    product per read input, where the space is read `per_example`. GraphError where a scale does not
+    fit its space.
     """
     alike: dict[str, Tensor] = {}
     each: dict[str, Tensor] = {}
@@ -77,16 +78,36 @@ class _InputScaler(TorchFunctionMode):
         self.factors = factors
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if len(args) > 1 and func.__name__ in READING and id(args[1]) in self.factors:
-            factor, positions = self.factors[id(args[1])]
-            args = (scaled(args[0], factor, positions), *args[1:])
-        return func(*args, **(kwargs or {}))
+        kwargs = kwargs or {}
+        if func.__name__ in READING:
+            weight = args[1] if len(args) > 1 else kwargs["weight"]
+            if id(weight) in self.factors:
+                value = args[0] if args else kwargs["input"]
+                value = scaled(value, *self.factors[id(weight)])
+                args, kwargs = (
+                    ((value, *args[1:]), kwargs) if args else (args, {**kwargs, "input": value})
+                )
+        return func(*args, **kwargs)
 
 
 READING = {
     "linear", "conv1d", "conv2d", "conv3d",
     "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
 }  # fmt: skip
+
+
+def per_example(graph: ChannelGraph, space: str) -> bool:
+    """Whether every layer that reads the space can have a scale of its own for each example.
+
+    What `nn.MultiheadAttention` reads cannot: torch hands its weights to one fused function, so a
+    scale reaches it only through the weights and is the same for the whole batch.
+    """
+    number = [known.name for known in graph.spaces].index(graph.space(space).name)
+    return all(
+        read.kind in READING
+        for read in graph.reads
+        if (axis := graph.axes[read.tensor][read.dim]) and bool((axis.space == number).any())
+    )
 
 
 def scaled(value: Tensor, factor: Tensor, positions: int) -> Tensor:
@@ -121,6 +142,12 @@ def _scaled_inputs(
         for number in torch.unique(axis.space).tolist():
             if numbers.get(number) not in scales:
                 continue
+            if read.kind not in READING:
+                raise GraphError(
+                    f"Layer {read.layer!r} ({read.kind}) reads {numbers[number]!r} and takes one "
+                    f"scale for the whole batch, but one per example was given; give one of shape "
+                    f"(size,)."
+                )
             scale = scales[numbers[number]]
             mine = (axis.space == number).nonzero().flatten().to(scale.device)
             if factor is None:
