@@ -85,25 +85,16 @@ def stop(store: Store, name: str) -> int:
 def _start(store: Store, name: str, data: Path | None, after: int) -> subprocess.Popen[bytes]:
     with store.open(name) as reader:
         threads = reader.facts().get("threads") or available_threads()
-    environment = {
-        **os.environ,
+    paths = {
         "NETWELD_HOME": str(store.home),
         "NETWELD_DATA": str((data or places.data_directory()).expanduser().resolve()),
-        # The number of threads decides in which order sums are taken, so a resumed run needs the
-        # number it started with. Threads that spin while they wait would starve the dashboard.
-        "OMP_NUM_THREADS": str(threads),
-        "OMP_WAIT_POLICY": "PASSIVE",
-        "PYTHONUNBUFFERED": "1",
     }
-    if places.dashboard() == places.PACKAGE.parent:  # a checkout, perhaps not installed
-        paths = [str(places.PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
-        environment["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
     command = [sys.executable, *WORKER, name, "--after", str(after)]
     try:
         with (store.directory(name) / "worker.log").open("ab") as log:
             process = subprocess.Popen(
                 command,
-                env=environment,
+                env=environment(threads) | paths,
                 cwd=store.home,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
@@ -118,6 +109,26 @@ def _start(store: Store, name: str, data: Path | None, after: int) -> subprocess
     # Somebody must wait for a child, or it stays behind as a zombie that looks alive.
     threading.Thread(target=process.wait, name=f"reap {name}", daemon=True).start()
     return process
+
+
+def environment(threads: int | None = None) -> dict[str, str]:
+    """The environment of a process that computes beside the dashboard.
+
+    Args:
+        threads: how many it may use; as many as are available by default.
+    """
+    made = {
+        **os.environ,
+        # The number of threads decides in which order sums are taken, so a resumed run needs the
+        # number it started with. Threads that spin while they wait would starve the dashboard.
+        "OMP_NUM_THREADS": str(threads or available_threads()),
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if places.dashboard() == places.PACKAGE.parent:  # a checkout, perhaps not installed
+        paths = [str(places.PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
+        made["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return made
 
 
 def available_threads() -> int:

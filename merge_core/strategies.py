@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from merge_core.channels import ChannelGraph, check, concatenate, flops, trace
 from merge_core.data import Dataset, augmentation, load
+from merge_core.description import LAW_TOLERANCE
 from merge_core.devices import derived_seed, generator
 from merge_core.errors import DivergedError, GraphError
 from merge_core.events import (
@@ -29,6 +30,7 @@ from merge_core.events import (
     StageStarted,
     StudentReturned,
 )
+from merge_core.inspection import describe
 from merge_core.methods import LEARNED_GATES, RANDOM_HALF, Choice, Setting
 from merge_core.models import build
 from merge_core.recipes import Recipe, Training
@@ -43,9 +45,6 @@ from merge_core.training import (
     steps_per_epoch,
     to_array,
 )
-
-LAW_TOLERANCE = 1e-4
-"""Largest relative error of the channel graph's laws, in float32, with which a merge starts."""
 
 _STEP_FLOPS = 3  # a training step costs a forward pass and about two for the backward pass
 
@@ -108,6 +107,7 @@ class _Run:
         self.augment = augmentation(recipe.data.augment)
         self.resume = resume or Resume()
         self.scores: dict[str, Mapping[str, Mapping[str, float]]] = {}
+        self.trace_seconds = 0.0
         self.setting = Setting(
             recipe=recipe, data=self.data, augment=self.augment, draws=self.draws, teachers=2
         )
@@ -125,7 +125,9 @@ class _Run:
             stage: build(recipe.model, derived_seed(recipe.seed, f"init/{stage}")).to(self.device)
             for stage in ("teacher_a", "teacher_b")
         }
+        timer = _Timer.now()
         graph = trace(fresh["teacher_a"], self.example)
+        self.trace_seconds = timer.seconds
         yield from self.plan(fresh["teacher_a"], graph)
 
         facts = {"first_layer": first_layer(fresh["teacher_a"], graph)}
@@ -265,7 +267,19 @@ class _Run:
                 f"(at most {LAW_TOLERANCE:.0e} is expected), so this network cannot be merged; "
                 f"please report it."
             )
-        facts = {"law_errors": vars(errors), "mean_error": mean_error(big, ensemble, self.data)}
+        network = describe(
+            a,
+            graph,
+            self.example,
+            name=self.recipe.model,
+            laws=vars(errors),
+            trace_seconds=self.trace_seconds,
+        )
+        facts = {
+            "law_errors": vars(errors),
+            "mean_error": mean_error(big, ensemble, self.data),
+            "network": network.to_dict(),
+        }
         yield self.finished("big", big, timer, {}, facts)
         return big
 

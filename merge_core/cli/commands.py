@@ -7,11 +7,11 @@ from typing import Annotated
 
 import typer
 
-from merge_core import bench, launch
+from merge_core import bench, inspected, launch
 from merge_core import export as exporting
-from merge_core.cli import dashboard, tables
+from merge_core.cli import dashboard, inspecting, tables
 from merge_core.cli.following import follow, wait_for_end
-from merge_core.errors import DeviceError, NetweldError, RecipeError
+from merge_core.errors import DeviceError, GraphError, NetweldError, RecipeError
 from merge_core.presets import find_preset, recipe_names
 from merge_core.store import Store
 
@@ -165,6 +165,35 @@ def export(
         weights, program = exporting.write(reader, to, overwrite=force)
     typer.echo(f"{weights} holds the network, its recipe and where each channel comes from.")
     typer.echo(f"{program} loads it; try `python {program}`.")
+
+
+@app.command(epilog="Example: netweld inspect resnet18 --input 3x64x64")
+def inspect(
+    model: Annotated[
+        str | None,
+        typer.Argument(
+            help="A torchvision classifier, or package.module:factory for a network of your own.",
+            metavar="MODEL",
+        ),
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option("--input", help="Shape of one example; 3x224x224 for most.", metavar="CxHxW"),
+    ] = None,
+    batch: Annotated[
+        int, typer.Option(min=1, max=1024, help="Examples that are traced and checked.")
+    ] = inspected.BATCH,
+    every: Annotated[
+        bool, typer.Option("--all", help="Inspect every torchvision family, a row each.")
+    ] = False,
+) -> None:
+    """Show a network's channel spaces, what merging it costs, and how exact the merge would be."""
+    if (model is None) != every:
+        raise GraphError("Give either the name of one network, such as 'resnet18', or --all.")
+    sizes = inspected.parsed_shape(shape) if shape else None
+    if model is None:
+        raise typer.Exit(inspecting.inspect_all(sizes, batch))
+    inspecting.inspect(model, sizes, batch)
 
 
 @app.command(epilog="Example: netweld delete textures-quick-s0-1a2b --yes")

@@ -35,7 +35,7 @@ def took(seconds: float) -> str:
     return f"{seconds:.1f} s" if seconds < 10 else duration(seconds)
 
 
-def _table(*columns: str, numbers: Iterable[str] = ()) -> Table:
+def new_table(*columns: str, numbers: Iterable[str] = ()) -> Table:
     """An empty table; the columns named in `numbers` are aligned to the right."""
     table = Table(box=box.SIMPLE, pad_edge=False)
     for column in columns:
@@ -49,7 +49,7 @@ def _time(seconds: float) -> str:
 
 def show_runs(summaries: Iterable[RunSummary]) -> None:
     """A table of runs."""
-    table = _table("Run", "State", "Done", "Test score", "Started", numbers=["Done"])
+    table = new_table("Run", "State", "Done", "Test score", "Started", numbers=["Done"])
     for run in summaries:
         score = "" if run.score is None else f"{run.recipe.metric} {number(run.score)}"
         table.add_row(
@@ -67,7 +67,7 @@ def show_result(reader: RunReader) -> None:
     recipe = reader.recipe
     stages = stage_frame(reader)
     heads = (f"Held-out {recipe.metric}", f"Test {recipe.metric}", "Epochs", "Work", "Time")
-    table = _table("Stage", *heads, numbers=heads)
+    table = new_table("Stage", *heads, numbers=heads)
     for row in stages.to_dict("records"):
         table.add_row(
             f"{row['title']} ★ returned" if row["returned"] else row["title"],
@@ -116,7 +116,7 @@ def _show_provenance(reader: RunReader) -> None:
     if shares.empty:
         return
     numbers = ("Kept", "From teacher A", "From teacher B")
-    table = _table("Channel space", *numbers, numbers=numbers)
+    table = new_table("Channel space", *numbers, numbers=numbers)
     for row in shares.to_dict("records"):
         table.add_row(*(str(row[key]) for key in ("space", "size", "from_a", "from_b")))
     console.print(table)
