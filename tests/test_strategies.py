@@ -17,6 +17,7 @@ from merge_core.events import (
     StudentReturned,
 )
 from merge_core.models import build
+from merge_core.presets import find_preset
 from merge_core.stages import RETURNABLE, STAGES
 from merge_core.strategies import merge
 from merge_core.training import evaluate, load_arrays
@@ -145,3 +146,27 @@ def test_fine_tuning_can_be_left_out(tmp_path) -> None:
     events = list(merge(recipe, "cpu", data_dir=tmp_path))
     assert "fine_tune" not in {e.stage for e in of_kind(events, StageFinished)}
     assert of_kind(events, StudentReturned)[0].stage == "cut"
+
+
+@pytest.mark.parametrize("model", ["resnet18", "mobilenet_v2"])
+def test_torchvision_teachers_become_an_exact_big_student(model: str, tmp_path) -> None:
+    """Trained for an epoch on a few photographs, so that norm statistics have moved."""
+    recipe = find_preset("photos", "quick").recipe.changed(
+        {
+            "model": model,
+            "data.train": "16",
+            "data.heldout": "8",
+            "data.test": "8",
+            "teacher.epochs": "1",
+            "teacher.batch_size": "8",
+        }
+    )
+    finished = {}
+    for event in merge(recipe, "cpu", data_dir=tmp_path):
+        if isinstance(event, StageFinished):
+            finished[event.stage] = event
+            if event.stage == "big":
+                break
+    assert finished["big"].facts["mean_error"] < 1e-4
+    for split, scores in finished["ensemble"].scores.items():
+        assert finished["big"].scores[split]["loss"] == pytest.approx(scores["loss"], rel=1e-4)
