@@ -47,6 +47,7 @@ def test_start_a_merge_watch_it_finish_and_find_the_outlined_filters(
     page.get_by_role("option", name="Sine").click()
     for label, value in (("each teacher", 3), ("gates", 3), ("fine-tuning", 2)):
         field = page.get_by_role("spinbutton", name=label, exact=True)
+        expect(field).to_have_count(1)  # the one of the recipe before is gone
         field.fill(str(value))
         field.press("Tab")
     expect(page.get_by_text("over 3 epochs of gates")).to_be_visible()
@@ -55,6 +56,7 @@ def test_start_a_merge_watch_it_finish_and_find_the_outlined_filters(
     run = page.url.partition("run=")[2]
     assert run.startswith("sine-quick-s0-")
     expect(page.get_by_text("This run is finished")).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("Sine · seed 0 · ✓ finished")).to_be_visible()
     expect(page.locator(".st-key-curves canvas")).to_be_visible()
     go_to(page, "Filters")
     expect(page.get_by_text("100 are kept")).to_be_visible()
