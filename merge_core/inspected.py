@@ -77,7 +77,7 @@ def directory() -> Path:
 
 
 def _file(model: str) -> Path:
-    """The file of a network that passed `_check`; no two networks share one."""
+    """The file of a network that passed `check_name`; no two networks share one."""
     return directory() / f"{model.replace(':', '-')}.json"
 
 
@@ -149,7 +149,7 @@ def start(model: str, shape: tuple[int, ...] | None = None, batch: int = BATCH) 
         GraphError: there is no classifier of that name.
         StoreError: nothing can be written, or no process can be started.
     """
-    _check(model)
+    check_name(model)
     text = "x".join(map(str, shape or usual_input(model)))
     errors = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the inspection
     try:
@@ -171,7 +171,12 @@ def start(model: str, shape: tuple[int, ...] | None = None, batch: int = BATCH) 
     return Inspection(model, process, errors)
 
 
-def _check(model: str) -> None:
+def check_name(model: str) -> None:
+    """Refuse what names no torchvision classifier and has not the form of a person's own network.
+
+    Raises:
+        GraphError: says what comes near.
+    """
     if ":" in model and _NAME.fullmatch(model):
         return
     if model not in TORCHVISION:

@@ -12,6 +12,7 @@ from merge_core.plots.network import spaces_diagram
 from merge_core.views.network import (
     cost_table,
     diagram,
+    law_badge,
     law_sentence,
     law_table,
     layer_table,
@@ -97,15 +98,19 @@ def of_run() -> Description | None:
     return network
 
 
-def show(network: Description) -> None:
-    """One network."""
+def show(network: Description, measured: str) -> None:
+    """One network; `measured` says on what its laws were measured."""
     width = " × ".join(map(str, network.input))
     st.subheader(f"{network.name}, input {width}")
     exact = network.worst_law <= LAW_TOLERANCE
     st.badge(
-        law_sentence(network),
+        law_badge(network),
         icon=":material/verified:" if exact else ":material/error:",
         color="green" if exact else "red",
+    )
+    st.caption(
+        f"{law_sentence(network)} Measured on {measured}; the trace took "
+        f"{network.trace_seconds:.2g} s."
     )
     if not exact:
         st.error(
@@ -136,7 +141,7 @@ def show(network: Description) -> None:
         f"space, its size at its head: ● writes it, ○ reads it, □ works within it. A thick line is "
         f"written by several layers, as a residual stream is; grey lines are fixed. Norms are left "
         f"out"
-        + (f", and {drawn.hidden} layers of blocks like the one before them." if fold else ".")
+        + (f", and {drawn.hidden} layers of blocks like the one before." if drawn.hidden else ".")
     )
     shared.plotly(
         spaces_diagram(drawn),
@@ -201,4 +206,4 @@ with shared.errors_as_sentences():
         st.error(failure, icon=":material/error:")
     network = of_run() if wanted is None else inspected.read(wanted)
     if network is not None:
-        show(network)
+        show(network, "this run's teacher A" if wanted is None else "random weights")

@@ -3,6 +3,8 @@
 What a measurement needs is imported when its command runs, so that `netweld --help` stays fast.
 """
 
+import subprocess
+import sys
 from typing import Annotated
 
 import typer
@@ -25,3 +27,22 @@ def pages(
     from merge_core import bench_pages
 
     typer.echo(bench_pages.table(bench_pages.measure(repeats)))
+
+
+@app.command(epilog="Example: netweld bench graph resnet50 --repeats 3")
+def graph(
+    models: Annotated[
+        list[str] | None,
+        typer.Argument(help="Torchvision classifiers; by default one of every family."),
+    ] = None,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="How often everything is measured; medians are shown.")
+    ] = 3,
+) -> None:
+    """How fast networks are traced, concatenated and cut, and what gates add to a step."""
+    from merge_core import inspected, launch
+
+    for model in models or []:
+        inspected.check_name(model)
+    command = [sys.executable, "-P", "-m", "merge_core.bench_graph", str(repeats), *(models or [])]
+    raise typer.Exit(subprocess.run(command, env=launch.environment(), check=False).returncode)

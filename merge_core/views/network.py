@@ -18,7 +18,9 @@ LAW_WORDS = {
     "select": "A teacher selected from the big student is that teacher",
     "identity": "Selecting every channel changes nothing",
 }
-_LONGEST_LABEL = 24
+_LONGEST_LABEL = 30
+_SHORT = 2
+"""Rows that a space inside a block lives at most."""
 _FEW = 4
 
 
@@ -35,11 +37,17 @@ def spaces_text(network: Description) -> str:
     return f"{free} channel {'space' if free == 1 else 'spaces'} to merge, {fixed} fixed."
 
 
+def law_badge(network: Description) -> str:
+    """What was measured, in a few words."""
+    return f"permuting any channel changes the output by {network.laws['permute']:.0e}"
+
+
 def law_sentence(network: Description) -> str:
     """What was measured, in one sentence."""
+    badge = law_badge(network)
     return (
-        f"Permuting any channels changes the output by {network.laws['permute']:.0e}; "
-        f"no law of the channel graph is broken by more than {network.worst_law:.0e}."
+        f"{badge[0].upper()}{badge[1:]}, relative to its largest value; the worst error of all "
+        f"laws is {network.worst_law:.0e}."
     )
 
 
@@ -208,29 +216,33 @@ def diagram(network: Description, *, fold: bool) -> Diagram:
 
 
 def _lanes(spaces: Iterable[Space], at: dict[str, int]) -> dict[str, Lane]:
-    """Streams get the lanes on the left, and among their like those that live long."""
-    lives: list[tuple[Space, int, int, int | None]] = []
-    free = 0
+    """From left to right: streams, spaces inside a block, spaces that live longer.
+
+    Colours are counted in each of these groups by itself, so that neighbours differ.
+    """
+    groups: list[list[tuple[int, int, Space]]] = [[], [], []]
     for space in spaces:
         here = [at[n] for n in (*space.writers, *space.readers, *space.through) if n in at]
         if here:
-            lives.append((space, min(here), max(here), free if space.free else None))
-            free += space.free
+            first, last = min(here), max(here)
+            group = 0 if len(space.writers) > 1 else 1 if last - first <= _SHORT else 2
+            groups[group].append((first, last, space))
     taken: list[list[tuple[int, int]]] = []
     lanes = {}
-    streams = [life for life in lives if len(life[0].writers) > 1]
-    others = [life for life in lives if len(life[0].writers) <= 1]
-    for group in (streams, others):
-        left = len(taken)
-        for space, first, last, colour in sorted(group, key=lambda life: life[1] - life[2]):
+    for number, group in enumerate(groups):
+        left, colour = len(taken), number
+        for first, last, space in sorted(group, key=lambda life: life[0]):
             lane = left
             while lane < len(taken) and any(a <= last and first <= b for a, b in taken[lane]):
                 lane += 1
             if lane == len(taken):
                 taken.append([])
             taken[lane].append((first, last))
-            stream = group is streams
-            lanes[space.name] = Lane(space.name, space.size, lane, first, last, colour, stream)
+            shown = colour if space.free else None
+            lanes[space.name] = Lane(
+                space.name, space.size, lane, first, last, shown, stream=number == 0
+            )
+            colour += space.free
     return lanes
 
 
