@@ -3,6 +3,7 @@
 import streamlit as st
 
 from merge_core import launch
+from merge_core.architectures import architectures_for
 from merge_core.plots.curves import learning_curves, schedule_curve
 from merge_core.presets import PRESETS, Preset, find_preset, recipe_names
 from merge_core.recipes import Recipe
@@ -58,7 +59,23 @@ def choose() -> tuple[Recipe, str]:
         )
     preset = find_preset(name, kind)
     st.caption(preset.story)
-    return settings(preset, int(seed)), device
+    return settings(preset, int(seed), network(preset.recipe)), device
+
+
+def network(recipe: Recipe) -> str:
+    """The architecture: colour images can be learned by any torchvision classifier."""
+    fitting = architectures_for(recipe.data.name)
+    if len(fitting) == 1:
+        return recipe.model
+    return st.selectbox(
+        "Network",
+        fitting,
+        index=fitting.index(recipe.model),
+        key=f"network-{recipe.name}",
+        persist_state="session",
+        help="The recipe's own small network, or any torchvision classifier by name. Those are "
+        "large: on a CPU an epoch can take many minutes.",
+    )
 
 
 def find(name: str) -> Preset:
@@ -66,7 +83,7 @@ def find(name: str) -> Preset:
     return next(preset for preset in PRESETS if preset.recipe.name == name)
 
 
-def settings(preset: Preset, seed: int) -> Recipe:
+def settings(preset: Preset, seed: int, model: str) -> Recipe:
     """Epochs and λ schedule, with its curve."""
     recipe = preset.recipe
     tail = f"{recipe.name}-{recipe.preset}"
@@ -125,6 +142,7 @@ def settings(preset: Preset, seed: int) -> Recipe:
     chosen = with_settings(
         recipe,
         seed=seed,
+        model=model,
         epochs=(epochs[0], epochs[1], epochs[2]),
         schedule=(float(start), float(growth), int(spread)),
     )
@@ -148,8 +166,8 @@ def cost(recipe: Recipe, device: str) -> None:
     found = estimate(recipe, device, measured(recipe))
     if found is None:
         st.caption(
-            "No run of this recipe is known here, so there is no estimate yet; quick presets "
-            "finish within 90 seconds on two cores, teachers included."
+            "No finished run of this recipe with this network is known here, so there is no "
+            "estimate yet."
         )
         return
     st.markdown(

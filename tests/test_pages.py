@@ -219,6 +219,18 @@ def test_starting_a_merge_with_settings(store: Store, begun: list[tuple[Recipe, 
     assert "waits for its worker" in words(app)
 
 
+def test_colour_images_take_any_torchvision_network(
+    store: Store, begun: list[tuple[Recipe, str]]
+) -> None:
+    app = opened("merge")
+    app.selectbox(key="recipe").set_value("photos").run()
+    app.selectbox(key="network-photos").set_value("resnet18").run()
+    assert "there is no estimate yet" in words(app)
+    app.button(key="go").click().run()
+    assert not app.exception
+    assert [recipe.model for recipe, _ in begun] == ["resnet18"]
+
+
 def test_the_estimate_comes_from_a_finished_run(store: Store) -> None:
     name = fake_runs.make(store, "textures")
     app = opened("merge")

@@ -351,7 +351,11 @@ def test_an_estimate_grows_with_the_epochs(store: Store) -> None:
     stages = (run.recipe.teacher, run.recipe.gating, run.recipe.fine_tune)
     teacher, gating, fine_tune = (2 * stage.epochs for stage in stages)
     twice = with_settings(
-        run.recipe, seed=0, epochs=(teacher, gating, fine_tune), schedule=(0.01, 0.05, 150)
+        run.recipe,
+        seed=0,
+        model=run.recipe.model,
+        epochs=(teacher, gating, fine_tune),
+        schedule=(0.01, 0.05, 150),
     )
     found = estimate(twice, "cpu", [run])
     assert found is not None
@@ -380,6 +384,7 @@ def test_settings_left_alone_are_the_preset(preset: Preset) -> None:
     law = recipe.gates.schedule
     same = with_settings(
         recipe,
+        model=recipe.model,
         seed=recipe.seed,
         epochs=(recipe.teacher.epochs, recipe.gating.epochs, recipe.fine_tune.epochs),
         schedule=(law.start, law.growth, law.epochs),
@@ -390,4 +395,6 @@ def test_settings_left_alone_are_the_preset(preset: Preset) -> None:
 def test_bad_settings_are_a_sentence() -> None:
     recipe = find_preset("sine", "quick").recipe
     with pytest.raises(RecipeError, match="teachers must be trained"):
-        with_settings(recipe, seed=0, epochs=(0, 1, 1), schedule=(0.01, 0.05, 150))
+        with_settings(
+            recipe, seed=0, model=recipe.model, epochs=(0, 1, 1), schedule=(0.01, 0.05, 150)
+        )

@@ -10,6 +10,7 @@ def with_settings(
     recipe: Recipe,
     *,
     seed: int,
+    model: str,
     epochs: tuple[int, int, int],
     schedule: tuple[float, float, int],
 ) -> Recipe:
@@ -18,6 +19,7 @@ def with_settings(
     Args:
         recipe: a preset's recipe.
         seed: decides every random draw.
+        model: an architecture that fits the recipe's data.
         epochs: of each teacher, of the gates, of fine-tuning; the learning rate's milestones move
             in proportion.
         schedule: λ₀, its growth and its epochs of growth.
@@ -29,6 +31,7 @@ def with_settings(
     return dataclasses.replace(
         recipe,
         seed=seed,
+        model=model,
         teacher=recipe.teacher.over(epochs[0]),
         gating=recipe.gating.over(epochs[1]),
         fine_tune=recipe.fine_tune.over(epochs[2]),

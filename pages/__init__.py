@@ -1,0 +1,1 @@
+"""The dashboard's pages, one file each; they share only `pages.shared`."""
