@@ -2,11 +2,13 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
+from merge_core.architectures import TORCHVISION
 from merge_core.errors import RecipeError, StoreError
 from merge_core.recipes import Recipe
 
@@ -101,23 +103,76 @@ MODELS: dict[str, Callable[[], nn.Module]] = {
     "patch-cnn": PatchCNN,
     "lenet": LeNet,
 }
+"""Our own networks; any other name is torchvision's."""
+
+IMAGE_CLASSES = 12
+"""Classes of the colour-image data sets."""
+
+_SIDE = 32
+"""Pixels along a side of the colour images."""
 
 
 def build(name: str, seed: int) -> nn.Module:
     """A freshly initialised network; the global random state is left as it was.
 
     Args:
-        name: a key of `MODELS`.
+        name: of one of our own networks, or of a torchvision classifier, which is given the classes
+            and, where it starts by shrinking, a stem for small images.
         seed: decides every initial weight.
 
     Raises:
-        RecipeError: there is no such architecture.
+        RecipeError: there is no such architecture, or it cannot take images of this size.
     """
-    if name not in MODELS:
-        raise RecipeError(f"There is no model {name!r}; choose one of {', '.join(MODELS)}.")
+    if name not in MODELS and name not in TORCHVISION:
+        raise RecipeError(
+            f"There is no model {name!r}; choose one of {', '.join(MODELS)} or the name of a "
+            f"torchvision classifier such as 'resnet18'."
+        )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return MODELS[name]()
+        return MODELS[name]() if name in MODELS else _torchvision(name)
+
+
+def _torchvision(name: str) -> nn.Module:
+    from torchvision.models import get_model
+
+    settings: dict[str, Any] = {"num_classes": IMAGE_CLASSES}
+    if name in ("googlenet", "inception_v3"):  # their side exits serve a kind of training of old
+        settings |= {"aux_logits": False, "init_weights": True}
+    if name.startswith("vit_"):
+        settings["image_size"] = _SIDE
+    try:
+        network = get_model(name, weights=None, **settings)
+        _widen_stem(network)
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, 3, _SIDE, _SIDE))
+    except (RuntimeError, ValueError) as error:
+        raise RecipeError(
+            f"The model {name!r} cannot take images of {_SIDE}×{_SIDE} pixels ({error}); "
+            f"choose a smaller one such as 'resnet18'."
+        ) from error
+    return network.train()
+
+
+def _widen_stem(network: nn.Module) -> None:
+    """Keep small images large: no stride in the first convolution, no pooling right after it.
+
+    As is common for 32×32 images (He et al., "Deep residual learning", section 4.2). A first
+    convolution that cuts the image into patches is left as it is.
+    """
+    layers = [
+        (name, module)
+        for name, module in network.named_modules()
+        if isinstance(module, nn.Conv2d | nn.MaxPool2d)
+    ]
+    name, stem = layers[0]
+    if not isinstance(stem, nn.Conv2d) or stem.stride == (1, 1) or stem.stride == stem.kernel_size:
+        return
+    small = nn.Conv2d(3, stem.out_channels, 3, padding=1, bias=stem.bias is not None)
+    network.set_submodule(name, small)
+    for after_name, after in layers[1:2]:
+        if isinstance(after, nn.MaxPool2d):
+            network.set_submodule(after_name, nn.Identity())
 
 
 def load_student(path: str | Path) -> nn.Module:

@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from merge_core.architectures import architectures_for
 from merge_core.errors import RecipeError
 from merge_core.schedules import GrowthLaw
 
@@ -167,7 +168,7 @@ class Recipe:
         preset: the preset it started from; "paper" or "quick".
         seed: decides every random draw.
         data: the examples.
-        model: an architecture known to `merge_core.models`.
+        model: an architecture of `merge_core.architectures` that fits the data.
         teacher: training of each teacher.
         gates: the gates of the big student.
         gating: training of the big student's weights while the gates learn.
@@ -178,7 +179,7 @@ class Recipe:
     preset: str
     seed: int = 0
     data: Data
-    model: Literal["sine-mlp", "digits-cnn", "patch-cnn", "lenet"]
+    model: str
     teacher: Training
     gates: Gates
     gating: Training
@@ -188,6 +189,13 @@ class Recipe:
         _require(
             0 <= self.seed < 2**31, "seed", self.seed, "a seed is a whole number from 0 to 2³¹−1"
         )
+        fitting = architectures_for(self.data.name)
+        if self.model not in fitting:
+            near = difflib.get_close_matches(self.model, fitting, n=1) or fitting[:1]
+            raise RecipeError(
+                f"The recipe got model={self.model!r}, but the data set {self.data.name!r} needs "
+                f"one of {len(fitting)} that fit it; choose for example {near[0]!r}."
+            )
         _require(
             self.teacher.epochs > 0,
             "teacher.epochs",

@@ -246,6 +246,7 @@ class _Run:
             heldout=self.data.heldout,
             augment=self.augment,
             draws=self.draws(f"train/{stage}"),
+            dropout_seed=derived_seed(self.recipe.seed, f"dropout/{stage}"),
         )
         yield from fit(job, self.checkpoint(stage))
         yield self.finished(stage, network, timer, state_arrays(network), facts)

@@ -67,6 +67,8 @@ class Job:
         train, heldout: the split that trains and the one that is watched.
         augment: random change of a batch of inputs.
         draws: generator of the order of examples and of augmentation, on the splits' device.
+        dropout_seed: with the epoch, seeds torch's global generator while the epoch runs, as
+            dropout and stochastic depth can draw from no other.
         companion: what learns beside the network.
         generators: every other generator that the stage draws from, saved with its checkpoints.
     """
@@ -79,6 +81,7 @@ class Job:
     heldout: Split
     augment: Callable[[Tensor, torch.Generator], Tensor]
     draws: torch.Generator
+    dropout_seed: int
     companion: Companion = field(default_factory=Alone)
     generators: tuple[torch.Generator, ...] = ()
 
@@ -178,31 +181,33 @@ def fit(job: Job, checkpoint: Arrays | None = None) -> Iterator[Progress | Epoch
         hits = torch.zeros((), dtype=torch.int64, device=order.device)
         seen = 0
         rate = training.learning_rate
-        for index, batch in enumerate(order.split(training.batch_size)[:per_epoch]):
-            step = epoch * per_epoch + index
-            rate = rate_at(training, step, steps)
-            for group in optimizer.param_groups:
-                if not group.get("fixed"):
-                    group["lr"] = rate
-            inputs = job.augment(job.train.inputs[batch], job.draws)
-            targets = job.train.targets[batch]
-            outputs = network(inputs)
-            loss = loss_of(outputs, targets)
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()
-            optimizer.step()
-            job.companion.after_step(step, steps)
-            losses.append(loss.detach())
-            with torch.no_grad():
-                epoch_loss += losses[-1].double() * len(batch)
-                if is_classification(job.train):
-                    hits += (outputs.argmax(1) == targets).sum()
-            seen += len(batch)
-            if time.monotonic() - last_progress > _PROGRESS_SECONDS:
-                _refuse_divergence(job.stage, step, losses)
-                losses.clear()
-                last_progress = time.monotonic()
-                yield Progress(stage=job.stage, step=step + 1)
+        with torch.random.fork_rng():
+            torch.manual_seed(job.dropout_seed + epoch)
+            for index, batch in enumerate(order.split(training.batch_size)[:per_epoch]):
+                step = epoch * per_epoch + index
+                rate = rate_at(training, step, steps)
+                for group in optimizer.param_groups:
+                    if not group.get("fixed"):
+                        group["lr"] = rate
+                inputs = job.augment(job.train.inputs[batch], job.draws)
+                targets = job.train.targets[batch]
+                outputs = network(inputs)
+                loss = loss_of(outputs, targets)
+                optimizer.zero_grad(set_to_none=True)
+                loss.backward()
+                optimizer.step()
+                job.companion.after_step(step, steps)
+                losses.append(loss.detach())
+                with torch.no_grad():
+                    epoch_loss += losses[-1].double() * len(batch)
+                    if is_classification(job.train):
+                        hits += (outputs.argmax(1) == targets).sum()
+                seen += len(batch)
+                if time.monotonic() - last_progress > _PROGRESS_SECONDS:
+                    _refuse_divergence(job.stage, step, losses)
+                    losses.clear()
+                    last_progress = time.monotonic()
+                    yield Progress(stage=job.stage, step=step + 1)
         step = (epoch + 1) * per_epoch
         _refuse_divergence(job.stage, step - 1, losses)
         losses.clear()

@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+import torchvision
 from safetensors.torch import save_file
 
+from merge_core.architectures import TORCHVISION
 from merge_core.errors import RecipeError, StoreError
 from merge_core.models import MODELS, build, load_student
 from merge_core.presets import find_preset
@@ -32,6 +34,35 @@ def test_a_seed_decides_every_weight_and_nothing_else_changes(name: str) -> None
 def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(RecipeError, match="lenet"):
         build("resnet1", 0)
+
+
+def test_every_torchvision_classifier_can_be_named() -> None:
+    assert sorted(TORCHVISION) == sorted(torchvision.models.list_models(torchvision.models))
+
+
+@pytest.mark.parametrize("name", ["resnet18", "densenet121", "mobilenet_v2", "vgg11_bn", "swin_t"])
+def test_a_torchvision_network_takes_small_images(name: str) -> None:
+    network = build(name, 0)
+    assert network.training
+    with torch.no_grad():
+        assert network.eval()(torch.zeros(2, 3, 32, 32)).shape == (2, 12)
+
+
+def test_small_images_stay_large_behind_the_stem() -> None:
+    network = build("resnet18", 0)
+    stem = torch.nn.Sequential(*list(network.children())[:4])
+    assert stem(torch.zeros(2, 3, 32, 32)).shape[-1] == 32
+
+
+def test_a_network_for_larger_images_is_refused() -> None:
+    with pytest.raises(RecipeError, match="32×32"):
+        build("inception_v3", 0)
+
+
+@pytest.mark.parametrize(("recipe", "model"), [("sine", "resnet18"), ("digits", "lenet")])
+def test_a_model_that_does_not_fit_the_data_is_refused(recipe: str, model: str) -> None:
+    with pytest.raises(RecipeError, match="fit"):
+        find_preset(recipe, "quick").recipe.changed({"model": model})
 
 
 def test_an_exported_student_loads(tmp_path) -> None:

@@ -43,6 +43,7 @@ def job(training: Training, net: nn.Module | None = None, **changes) -> Job:
         "heldout": images(20, 1),
         "augment": augmentation("flips"),
         "draws": generator(5, "order"),
+        "dropout_seed": 7,
     }
     return Job(**(settings | changes))
 
@@ -165,3 +166,22 @@ def test_numbers_are_fitted_by_mean_squared_error() -> None:
     scores = evaluate(nn.Linear(1, 1), data)
     assert set(scores) == {"loss"}
     assert math.isfinite(scores["loss"])
+
+
+def test_dropout_draws_from_the_seed_and_survives_a_checkpoint() -> None:
+    def dropping() -> nn.Module:
+        return nn.Sequential(network(), nn.Dropout(0.5))
+
+    def epochs(seed: int, checkpoint=None) -> list[EpochFinished]:
+        events = fit(job(TRAINING, dropping(), dropout_seed=seed), checkpoint)
+        return [e for e in events if isinstance(e, EpochFinished)]
+
+    first, other = epochs(1), epochs(2)
+    assert [e.metrics for e in epochs(1)] == [e.metrics for e in first]
+    assert first[0].metrics["train_loss"] != other[0].metrics["train_loss"]
+    halfway = next(
+        e.checkpoint()
+        for e in fit(job(TRAINING, dropping(), dropout_seed=1))
+        if isinstance(e, EpochFinished)
+    )
+    assert [e.metrics for e in epochs(1, halfway)] == [e.metrics for e in first[1:]]

@@ -7,6 +7,7 @@ from typing import Any
 from torch import nn
 
 from merge_core.channels import ChannelGraph
+from merge_core.devices import derived_seed
 from merge_core.events import Arrays, Event
 from merge_core.gates import GatedNetwork, Pull, most_open_half
 from merge_core.methods.base import Choice, Setting
@@ -69,6 +70,7 @@ class LearnedGates:
             heldout=setting.data.heldout,
             augment=setting.augment,
             draws=setting.draws("train/gates"),
+            dropout_seed=derived_seed(setting.recipe.seed, "dropout/gates"),
             companion=_Learning(
                 gated=gated, gates=setting.recipe.gates, training=setting.recipe.gating
             ),
