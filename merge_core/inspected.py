@@ -113,19 +113,20 @@ class Inspection:
         return self.process.poll() is None
 
     def result(self) -> Description:
-        """Wait for the end; the description.
+        """Wait for the end; the description. To be called once.
 
         Raises:
             GraphError: the network does not exist, or its channels cannot be followed.
             StoreError: the process was killed or could not write.
         """
-        try:
-            status = self.process.wait()
-        except BaseException:
-            self.process.kill()
-            raise
-        self.errors.seek(0)
-        lines = self.errors.read().decode(errors="replace").strip().splitlines() or [""]
+        with self.errors:
+            try:
+                status = self.process.wait()
+            except BaseException:
+                self.process.kill()
+                raise
+            self.errors.seek(0)
+            lines = self.errors.read().decode(errors="replace").strip().splitlines() or [""]
         if status == 0:
             return read(self.model)
         if status == 2:

@@ -84,10 +84,9 @@ def wait() -> None:
 
 def of_run() -> Description | None:
     """The network of the picked run; says so where it is not known."""
-    if shared.RUN not in st.session_state:
-        st.info("There is no run yet. Inspect a network above, or start a merge.")
-        return None
-    with shared.open_run(shared.picked_summary()) as reader:
+    summary = shared.picked_summary()
+    shared.state_note(summary)
+    with shared.open_run(summary) as reader:
         network = network_of(reader)
         model = reader.recipe.model
     if network is None:

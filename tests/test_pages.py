@@ -18,7 +18,7 @@ from merge_core.store import Store
 from merge_core.views.runs import flops_text
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("overview", "merge", "filters", "gates", "channels")
+PAGES = ("overview", "merge", "filters", "gates", "channels", "network")
 
 
 @pytest.fixture

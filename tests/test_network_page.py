@@ -1,0 +1,100 @@
+"""The page Network as Streamlit runs it, without a browser."""
+
+import json
+from pathlib import Path
+
+import fake_runs
+import pytest
+from streamlit.testing.v1 import AppTest
+from test_pages import opened, store, words
+
+from merge_core import inspected
+from merge_core.description import Cost, Description, Layer, Space
+from merge_core.store import Store
+
+__all__ = ["store"]  # the fixture
+
+TINY = Description(
+    name="resnet18",
+    input=(4,),
+    layers=(
+        Layer(name="a", kind="Linear", shape=(6, 4), parameters=30, flops=48),
+        Layer(name="b", kind="Linear", shape=(2, 6), parameters=14, flops=24),
+    ),
+    spaces=(
+        Space(name="input", size=4, free=False, writers=(), readers=("a",), through=()),
+        Space(name="a", size=6, free=True, writers=("a",), readers=("b",), through=()),
+        Space(name="output", size=2, free=False, writers=("b",), readers=(), through=()),
+    ),
+    teacher=Cost(parameters=44, flops=72),
+    big=Cost(parameters=86, flops=144),
+    student=Cost(parameters=44, flops=72),
+    laws={"permute": 3e-7, "concatenate": 2e-7},
+    trace_seconds=0.1,
+    torch="2.9",
+)
+WRITES = f"import sys; open(sys.argv[4], 'w').write({json.dumps(TINY.to_dict())!r})"
+"""A program in the place of an inspection: its arguments are model, shape, batch and file."""
+
+
+def waited(app: AppTest) -> AppTest:
+    """The page after the inspection on its way has ended; `run_every` never fires here."""
+    app.session_state["inspection"].process.wait()
+    return app.run()
+
+
+def test_a_runs_network_is_shown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(fake_runs.LAWS, "network", TINY.to_dict())
+    app = opened("network", fake_runs.make(store, "textures"))
+    assert not app.exception
+    assert not app.error
+    assert "permuting any channel changes the output by 3e-07" in words(app)
+    assert "1 channel space to merge, 2 fixed" in words(app)
+    assert [metric.value for metric in app.metric] == [
+        "44 parameters", "86 parameters", "44 parameters",
+    ]  # fmt: skip
+    spec = json.loads(app.get("plotly_chart")[0].proto.spec)
+    assert spec["layout"]["yaxis"]["ticktext"] == ["a", "b"]
+
+
+def test_a_broken_law_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    wrong = TINY.to_dict() | {"laws": {"permute": 0.2, "concatenate": float("nan")}}
+    monkeypatch.setitem(fake_runs.LAWS, "network", wrong)
+    app = opened("network", fake_runs.make(store, "textures"))
+    assert "cannot be merged" in app.error[0].value
+
+
+def test_inspecting_from_the_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(inspected, "PROGRAM", ("-c", WRITES))
+    app = opened("network", fake_runs.make(store, "textures"))
+    assert "is not known" in words(app)
+    app.button(key="inspect").click().run()
+    app = waited(app)
+    assert not app.exception
+    assert not app.error
+    assert app.selectbox(key="network").value == "resnet18"
+    assert "Measured on random weights" in words(app)
+    assert not app.button(key="inspect").disabled
+
+
+def test_an_inspection_that_fails_is_a_sentence(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fails = "import sys; print('It cannot be followed.', file=sys.stderr); sys.exit(2)"
+    monkeypatch.setattr(inspected, "PROGRAM", ("-c", fails))
+    app = opened("network", fake_runs.make(store, "textures"))
+    app.button(key="inspect").click().run()
+    app = waited(app)
+    assert not app.exception
+    assert app.error[0].value == "It cannot be followed."
+    assert app.selectbox(key="network").value == "the network of this run"
+
+
+def test_a_damaged_description_is_a_sentence(store: Store, tmp_path: Path) -> None:
+    fake_runs.make(store, "textures")
+    inspected.directory().mkdir(parents=True)
+    (inspected.directory() / "resnet18.json").write_text("{")
+    app = opened("network")
+    app.selectbox(key="network").set_value("resnet18").run()
+    assert not app.exception
+    assert "inspect it again" in app.error[0].value
