@@ -18,7 +18,7 @@ def netweld(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return int(end.value.code or 0)
 
 
-@pytest.mark.parametrize("command", ["pages"])
+@pytest.mark.parametrize("command", ["pages", "graph"])
 def test_every_benchmark_has_help_with_an_example(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], command: str
 ) -> None:

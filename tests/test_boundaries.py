@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tomllib
 from pathlib import Path
 
@@ -23,11 +24,15 @@ BREACHES = {
 
 
 def lint(root: Path) -> subprocess.CompletedProcess[str]:
-    """What import-linter says about a checkout."""
+    """What import-linter says about a checkout.
+
+    Without -S an editable install of netweld would put its own `pages` beside those of `root`.
+    """
+    libraries = [sysconfig.get_path("purelib"), sysconfig.get_path("platlib")]
     return subprocess.run(
-        [sys.executable, "-c", LINT, "--no-cache"],
+        [sys.executable, "-S", "-c", LINT, "--no-cache"],
         cwd=root,
-        env=os.environ | {"PYTHONPATH": str(root), "COLUMNS": "200"},
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(libraries), "COLUMNS": "200"},
         capture_output=True,
         text=True,
         timeout=60,
