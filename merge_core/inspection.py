@@ -111,7 +111,8 @@ def _layers(
     order = _execution(model, example)
     seen: set[int] = set()
     layers = []
-    for name in sorted(wanted, key=lambda name: _rank(name, order)):
+    registered = [name for name in named if name in wanted]  # decides where neither is called
+    for name in sorted(registered, key=lambda name: _rank(name, order)):
         module = named[name]
         own = [p for p in module._parameters.values() if p is not None and id(p) not in seen]
         seen.update(map(id, own))

@@ -13,7 +13,6 @@ from merge_core.views.network import (
     cost_table,
     diagram,
     law_badge,
-    law_sentence,
     law_table,
     layer_table,
     network_of,
@@ -108,8 +107,8 @@ def show(network: Description, measured: str) -> None:
         color="green" if exact else "red",
     )
     st.caption(
-        f"{law_sentence(network)} Measured on {measured}; the trace took "
-        f"{network.trace_seconds:.2g} s."
+        f"The worst error of all laws is {network.worst_law:.0e} of the largest output, measured "
+        f"on {measured}. The trace took {network.trace_seconds:.2g} s."
     )
     if not exact:
         st.error(

@@ -73,7 +73,7 @@ def test_inspecting_from_the_page(store: Store, monkeypatch: pytest.MonkeyPatch)
     assert not app.exception
     assert not app.error
     assert app.selectbox(key="network").value == "resnet18"
-    assert "Measured on random weights" in words(app)
+    assert "measured on random weights" in words(app)
     assert not app.button(key="inspect").disabled
 
 
