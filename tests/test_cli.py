@@ -316,7 +316,7 @@ def test_runs_and_show_name_what_there_is(
         assert netweld(monkeypatch, "show", name) == 0
         out = capsys.readouterr().out
         assert name in out
-        assert "gating.epochs=6" in out
+        assert f"gating.epochs={recipe().gating.epochs}" in out
     assert netweld(monkeypatch, "show", finished) == 0
     out = capsys.readouterr().out
     (space,) = [line for line in out.splitlines() if line.strip().startswith("hidden")]
