@@ -41,8 +41,9 @@ def medians(repeats: int, *jobs: Callable[[], object]) -> list[float]:
         for job, seconds in zip(jobs, times, strict=True):
             start = time.perf_counter()
             job()
+            took = time.perf_counter() - start
             if turn:
-                seconds.append(time.perf_counter() - start)
+                seconds.append(took)
     return [statistics.median(each) for each in times]
 
 

@@ -175,11 +175,11 @@ def test_the_tables_say_the_same(stream: Description) -> None:
 
 def test_the_picture_has_every_layer_and_says_more_than_by_colour(stream: Description) -> None:
     drawn = diagram(stream, fold=False)
-    figure = spaces_diagram(drawn)
-    assert figure.to_dict()["layout"]["yaxis"]["ticktext"] == drawn.labels
-    traces = {trace.name: trace for trace in figure.data if trace.name}
-    assert traces["writes the space"].marker.symbol != traces["reads it"].marker.symbol
-    (sizes,) = [trace.text for trace in figure.data if trace.mode == "text"]
+    picture = spaces_diagram(drawn).to_dict()
+    assert picture["layout"]["yaxis"]["ticktext"] == drawn.labels
+    symbols = {each["name"]: each["marker"]["symbol"] for each in picture["data"] if "name" in each}
+    assert symbols["writes the space"] != symbols["reads it"]
+    (sizes,) = [each["text"] for each in picture["data"] if each["mode"] == "text"]
     assert sorted(sizes) == sorted(str(lane.size) for lane in drawn.lanes)
 
 
