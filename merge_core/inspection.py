@@ -38,7 +38,7 @@ def describe(
     """What the channel graph says of a network, and what the network costs before and after.
 
     The costs of the big student and of the student are those of networks that `concatenate` and
-    `select` really make, though of shapes without numbers, so that this needs no memory.
+    `select` really make.
 
     Args:
         model: one teacher.
@@ -52,7 +52,7 @@ def describe(
         GraphError: the network cannot be concatenated or halved.
     """
     shapes = on_meta(model)
-    big = concatenate([shapes, shapes], graph)
+    big = concatenate([model, model], graph)
     halves = {space.name: torch.arange(space.size) for space in graph.free}
     student = select(big, trace(big, example), halves)
     work = flops(shapes, example)
