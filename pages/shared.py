@@ -113,7 +113,7 @@ def pick_run() -> None:
     """Draw the run picker; the address follows it, and it the address, on every page."""
     with errors_as_sentences():
         wanted = st.session_state.pop("next_run", None)
-        asked = wanted or st.query_params.get(RUN)
+        asked = wanted or st.query_params.get(RUN) or None
         if asked is not None and asked not in {run.name for run in runs()}:
             _runs.clear()  # it may be newer than the list
         by_name = {run.name: run for run in runs()}
