@@ -15,8 +15,8 @@ from merge_core.channels import check, concatenate, select, trace
 SMALL = {
     "resnet18": (64, {}), "resnext50_32x4d": (64, {}), "densenet121": (64, {}),
     "squeezenet1_1": (64, {}), "googlenet": (64, {"init_weights": False}),
-    "mobilenet_v2": (64, {}), "mobilenet_v3_small": (64, {}), "efficientnet_b0": (64, {}),
-    "mnasnet0_5": (64, {}), "regnet_x_400mf": (64, {}), "regnet_y_400mf": (64, {}),
+    "mobilenet_v2": (64, {}), "mobilenet_v3_small": (64, {}),
+    "regnet_x_400mf": (64, {}), "regnet_y_400mf": (64, {}),
     "shufflenet_v2_x0_5": (64, {}),
 }  # fmt: skip
 """Family members whose laws take seconds; `netweld inspect --all` measures every family."""
