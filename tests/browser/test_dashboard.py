@@ -106,7 +106,7 @@ def test_reload_second_tab_and_back_show_the_same_run(
     page.go_back()
     expect(page).to_have_url(f"{address}/?run={older.name}")
     page.go_forward()
-    expect(page.get_by_role("heading", name="Gates")).to_be_visible()
+    expect(page.get_by_role("heading", name="Gates", exact=True)).to_be_visible()
     page.reload()
     expect(page.get_by_role("combobox", name="Run")).to_have_value(older.name)
     second = page.context.new_page()
@@ -119,7 +119,7 @@ def test_reload_second_tab_and_back_show_the_same_run(
     go_to(page, "Channels")
     expect(page).to_have_url(f"{address}/channels?run={newer.name}")
     page.go_back()
-    expect(page.get_by_role("heading", name="Gates")).to_be_visible()
+    expect(page.get_by_role("heading", name="Gates", exact=True)).to_be_visible()
     expect(page).to_have_url(f"{address}/gates?run={newer.name}")
 
 
