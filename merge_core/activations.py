@@ -1,0 +1,1 @@
+"""Streaming statistics of what a network's channels carry."""

@@ -1,0 +1,1 @@
+"""How alike channels and layers of two networks are."""
