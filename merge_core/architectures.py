@@ -5,6 +5,8 @@ BUILT_IN: dict[str, tuple[str, ...]] = {
     "digits-cnn": ("digits",),
     "patch-cnn": ("photos", "textures"),
     "lenet": ("mnist",),
+    "cifar-resnet20": (),
+    "cifar-resnet20-projection": (),
 }
 """Our own networks, each with the data sets whose shape it has."""
 

@@ -1,12 +1,14 @@
 """The architectures that recipes name, as plain modules, and loading an exported student."""
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
+from torch.nn import functional
 
 from merge_core.architectures import TORCHVISION
 from merge_core.errors import RecipeError, StoreError
@@ -97,11 +99,90 @@ class LeNet(nn.Module):
         return self.classifier(self.features(x).flatten(1))
 
 
+class _Block(nn.Module):
+    """Two 3×3 convolutions with batch norm, added to a shortcut."""
+
+    def __init__(
+        self, channels_in: int, channels_out: int, stride: int, shortcut: nn.Module
+    ) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(channels_in, channels_out, 3, stride, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(channels_out)
+        self.conv2 = nn.Conv2d(channels_out, channels_out, 3, padding=1, bias=False)
+        self.bn2 = nn.BatchNorm2d(channels_out)
+        self.shortcut = shortcut
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = torch.relu(self.bn1(self.conv1(x)))
+        return torch.relu(self.bn2(self.conv2(y)) + self.shortcut(x))
+
+
+class _ZeroPadded(nn.Module):
+    """Every second position, and as many zero channels before as after the channels."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.pad(x[:, :, ::2, ::2], (0, 0, 0, 0, self.channels, self.channels))
+
+
+class CifarResNet(nn.Module):
+    """The ResNets for small images: 6·`depth` + 2 layers (He et al. 2016, section 4.2).
+
+    A stem and three stages with 16, 32 and 64 channels. Names of layers are those of the most used
+    public checkpoints.
+
+    Args:
+        depth: blocks per stage; 3 gives ResNet20.
+        projection: shortcuts between stages are 1×1 convolutions with batch norm ("option B");
+            otherwise they have no parameters ("option A").
+    """
+
+    def __init__(self, depth: int = 3, *, projection: bool = False) -> None:
+        super().__init__()
+        self.conv1 = nn.Conv2d(3, 16, 3, padding=1, bias=False)
+        self.bn1 = nn.BatchNorm2d(16)
+        self.layer1 = self._stage(16, 16, depth, projection)
+        self.layer2 = self._stage(16, 32, depth, projection)
+        self.layer3 = self._stage(32, 64, depth, projection)
+        self.linear = nn.Linear(64, 10)
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.Linear):
+                nn.init.kaiming_normal_(module.weight)
+
+    @staticmethod
+    def _stage(channels_in: int, channels_out: int, depth: int, projection: bool) -> nn.Sequential:
+        stride, shortcut = 1, nn.Identity()
+        if channels_in != channels_out:
+            stride = 2
+            shortcut = (
+                nn.Sequential(
+                    nn.Conv2d(channels_in, channels_out, 1, stride, bias=False),
+                    nn.BatchNorm2d(channels_out),
+                )
+                if projection
+                else _ZeroPadded((channels_out - channels_in) // 2)
+            )
+        first = _Block(channels_in, channels_out, stride, shortcut)
+        rest = (_Block(channels_out, channels_out, 1, nn.Identity()) for _ in range(depth - 1))
+        return nn.Sequential(first, *rest)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(batch, 3, side, side)` in, `(batch, 10)` logits out."""
+        x = torch.relu(self.bn1(self.conv1(x)))
+        x = self.layer3(self.layer2(self.layer1(x)))
+        return self.linear(x.mean((2, 3)))
+
+
 MODELS: dict[str, Callable[[], nn.Module]] = {
     "sine-mlp": SineMLP,
     "digits-cnn": DigitsCNN,
     "patch-cnn": PatchCNN,
     "lenet": LeNet,
+    "cifar-resnet20": CifarResNet,
+    "cifar-resnet20-projection": partial(CifarResNet, projection=True),
 }
 """Our own networks; any other name is torchvision's."""
 

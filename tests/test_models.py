@@ -6,6 +6,8 @@ import torchvision
 from safetensors.torch import save_file
 
 from merge_core.architectures import TORCHVISION
+from merge_core.channels import check, trace
+from merge_core.devices import generator
 from merge_core.errors import RecipeError, StoreError
 from merge_core.models import MODELS, build, load_student
 from merge_core.presets import find_preset
@@ -15,6 +17,8 @@ SHAPES = {
     "digits-cnn": ((1, 8, 8), (10,)),
     "patch-cnn": ((3, 32, 32), (12,)),
     "lenet": ((1, 28, 28), (10,)),
+    "cifar-resnet20": ((3, 32, 32), (10,)),
+    "cifar-resnet20-projection": ((3, 32, 32), (10,)),
 }
 
 
@@ -29,6 +33,37 @@ def test_a_seed_decides_every_weight_and_nothing_else_changes(name: str) -> None
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
     inputs, outputs = SHAPES[name]
     assert first(torch.zeros(2, *inputs)).shape == (2, *outputs)
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_own_networks_keep_the_laws(name: str) -> None:
+    network = build(name, 1).double()
+    example = torch.randn(3, *SHAPES[name][0], generator=generator(0, "x"), dtype=torch.float64)
+    assert check(network, trace(network, example), example).worst < 1e-12
+
+
+def test_a_shortcut_without_parameters_keeps_every_second_position() -> None:
+    """With the convolutions silent, stage 2 hands on stage 1's channels between zeros."""
+    network = build("cifar-resnet20", 0).eval()
+    block = network.get_submodule("layer2.0")
+    for parameter in block.parameters():
+        torch.nn.init.zeros_(parameter)
+    x = torch.rand(2, 16, 8, 8)
+    y = block(x)
+    assert y.shape == (2, 32, 4, 4)
+    assert torch.equal(y[:, 8:24], x[:, :, ::2, ::2])
+    assert not y[:, :8].any()
+    assert not y[:, 24:].any()
+
+
+def test_the_cifar_resnet_has_the_published_number_of_weights() -> None:
+    """He et al. 2016, table 6: 0.27 million in ResNet20."""
+    plain, projected = (
+        sum(p.numel() for p in build(name, 0).parameters())
+        for name in ("cifar-resnet20", "cifar-resnet20-projection")
+    )
+    assert plain == 269_722
+    assert projected == plain + 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
 
 
 def test_an_unknown_model_is_refused() -> None:
