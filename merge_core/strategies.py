@@ -32,6 +32,7 @@ from merge_core.events import (
 )
 from merge_core.inspection import describe
 from merge_core.methods import LEARNED_GATES, RANDOM_HALF, Choice, Setting
+from merge_core.methods.output_ensemble import MeanOfOutputs
 from merge_core.models import build
 from merge_core.recipes import Recipe, Training
 from merge_core.repair import has_norm_statistics, norms_reestimated
@@ -47,18 +48,6 @@ from merge_core.training import (
 )
 
 _STEP_FLOPS = 3  # a training step costs a forward pass and about two for the backward pass
-
-
-class MeanOfOutputs(nn.Module):
-    """The output ensemble: the mean of what several networks compute."""
-
-    def __init__(self, networks: list[nn.Module]) -> None:
-        super().__init__()
-        self.networks = nn.ModuleList(networks)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """`(batch, ...)` in, the mean of the networks' outputs out."""
-        return torch.stack([network(x) for network in self.networks]).mean(0)
 
 
 def merge(

@@ -1,4 +1,4 @@
-"""One conformance suite over every method."""
+"""Every way to choose half of a big student's channels keeps the same promises."""
 
 import copy
 
@@ -9,7 +9,7 @@ from small import small
 from merge_core.channels import concatenate, scaled_reads, trace
 from merge_core.data import augmentation, load
 from merge_core.devices import generator
-from merge_core.methods import METHODS, Choice, Setting
+from merge_core.methods import CHOOSERS, Choice, Setting
 from merge_core.models import build
 from merge_core.training import state_arrays
 
@@ -39,7 +39,7 @@ def chosen(method, big, graph, setting) -> Choice:
             return end.value
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.key)
+@pytest.mark.parametrize("method", CHOOSERS, ids=lambda m: m.key)
 @pytest.mark.parametrize("name", ["digits", "sine"])
 def test_half_of_every_space_is_kept_and_the_student_has_the_teachers_shape(
     method, name: str, tmp_path
@@ -63,7 +63,7 @@ def test_half_of_every_space_is_kept_and_the_student_has_the_teachers_shape(
     assert {k: v.shape for k, v in student.state_dict().items()} == shapes
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.key)
+@pytest.mark.parametrize("method", CHOOSERS, ids=lambda m: m.key)
 def test_same_seed_same_choice_and_a_restored_choice_is_the_same(method, tmp_path) -> None:
     _, big, graph, setting = situation("digits", tmp_path)
     first, again = (chosen(method, big, graph, setting) for _ in range(2))
@@ -79,7 +79,7 @@ def test_same_seed_same_choice_and_a_restored_choice_is_the_same(method, tmp_pat
 def test_cutting_closed_channels_changes_nothing(tmp_path) -> None:
     """With the dropped gates at 0 the gated network and the student are one function."""
     _, big, graph, setting = situation("digits", tmp_path)
-    choice = chosen(METHODS[0], big, graph, setting)
+    choice = chosen(CHOOSERS[0], big, graph, setting)
     gates = {}
     for name, kept in choice.kept.items():
         gates[name] = torch.zeros_like(choice.gates[name])
@@ -99,7 +99,7 @@ def test_cutting_closed_channels_changes_nothing(tmp_path) -> None:
         torch.testing.assert_close(closed.cut(graph).eval()(x), expected, rtol=1e-4, atol=1e-5)
 
 
-@pytest.mark.parametrize("method", METHODS, ids=lambda m: m.key)
+@pytest.mark.parametrize("method", CHOOSERS, ids=lambda m: m.key)
 def test_every_method_names_itself_and_its_source(method) -> None:
     assert method.key.isidentifier()
     assert method.title

@@ -13,12 +13,12 @@ import torch
 from merge_core import places, samples
 from merge_core.data import load
 from merge_core.errors import StoreError
+from merge_core.methods.output_ensemble import MeanOfOutputs
 from merge_core.models import build
 from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
 from merge_core.stages import RETURNABLE
 from merge_core.store import RunReader, Store
-from merge_core.strategies import MeanOfOutputs
 from merge_core.training import evaluate, load_arrays
 
 MOST_BYTES = 3_000_000

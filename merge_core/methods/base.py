@@ -1,16 +1,19 @@
 """What every method gets and gives back."""
 
-from collections.abc import Callable, Generator, Mapping
-from dataclasses import dataclass
-from typing import Protocol
+import copy
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor, nn
 
 from merge_core.channels import ChannelGraph, fold, select
 from merge_core.data import Dataset
-from merge_core.events import Arrays, Event
+from merge_core.events import Arrays, EpochFinished, Event, Progress
 from merge_core.recipes import Recipe
+
+_BATCH = 250
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -22,7 +25,9 @@ class Setting:
         data: the examples, on the run's device.
         augment: the recipe's augmentation.
         draws: makes the generator for one purpose, on the run's device.
-        teachers: how many were concatenated.
+        teachers: how many there are.
+        examples: training examples that statistics are measured on.
+        pulse: called between two batches of statistics; it may raise to stop the run.
     """
 
     recipe: Recipe
@@ -30,6 +35,52 @@ class Setting:
     augment: Callable[[Tensor, torch.Generator], Tensor]
     draws: Callable[[str], torch.Generator]
     teachers: int
+    examples: int = 2000
+    pulse: Callable[[], None] = lambda: None
+
+    @property
+    def example(self) -> Tensor:
+        """A few inputs, to trace networks with."""
+        return self.data.heldout.inputs[:4]
+
+    def batches(self) -> Iterator[Tensor]:
+        """The training inputs that statistics are measured on, unchanged, a batch at a time."""
+        for inputs in self.data.train.inputs[: self.examples].split(_BATCH):
+            self.pulse()
+            yield inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """What a method makes of its teachers, before any repair or fine-tuning.
+
+    Attributes:
+        network: of the teachers' class and widths; of a method that costs all networks at test
+            time, a module that holds them.
+        learned: what the method found out on the way, by name, e.g. the weight of each teacher.
+    """
+
+    network: nn.Module
+    learned: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+class Implementation(Protocol):
+    """The module of one method, `merge_core/methods/<key>.py`."""
+
+    def merge(
+        self, teachers: Sequence[nn.Module], graph: ChannelGraph, setting: Setting
+    ) -> Generator[Event, None, Merged]:
+        """Yield `Progress` events of the stage `<key>` while it takes long; return the network.
+
+        Args:
+            teachers: of one class and one shape, on the run's device; they are left as they are.
+            graph: the channel graph of each of them.
+            setting: data, recipe and random draws. With the same seed the result is the same.
+
+        Raises:
+            NetweldError: these teachers cannot be merged in this way; see its message.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,3 +140,46 @@ class Method(Protocol):
     ) -> Choice:
         """The choice whose `gated` network had this state; `big` is changed in place."""
         ...
+
+
+Result = TypeVar("Result")
+
+
+def as_progress(
+    events: Generator[Event, None, Result], stage: str, before: int = 0
+) -> Generator[Progress, None, Result]:
+    """Training inside a stage of another name: of its events only the headway is passed on.
+
+    Args:
+        events: what the training yields.
+        stage: the stage that it is a part of.
+        before: steps of that stage that were done when the training began.
+    """
+    while True:
+        try:
+            event = next(events)
+        except StopIteration as end:
+            return end.value
+        if isinstance(event, Progress | EpochFinished):
+            yield Progress(stage=stage, step=before + event.step)
+
+
+@torch.no_grad()
+def weighted_mean(networks: Sequence[nn.Module], weights: Sequence[float]) -> nn.Module:
+    """A network whose every number is the weighted mean of the networks' numbers there.
+
+    Whole numbers, such as how many batches a norm has seen, are the largest of them.
+
+    Args:
+        networks: of one class and one shape; they are left as they are.
+        weights: one for each.
+    """
+    states = [network.state_dict() for network in networks]
+    mean = copy.deepcopy(networks[0])
+    for name, into in mean.state_dict().items():
+        parts = [state[name] for state in states]
+        if into.is_floating_point():
+            into.copy_(sum(w * part for w, part in zip(weights, parts, strict=True)))
+        else:
+            into.copy_(torch.stack(parts).amax(0))
+    return mean.eval()

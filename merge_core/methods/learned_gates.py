@@ -1,16 +1,16 @@
 """The paper's method: gates learn, beside the weights, which half of the channels to keep."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from torch import nn
 
-from merge_core.channels import ChannelGraph
+from merge_core.channels import ChannelGraph, concatenate, trace
 from merge_core.devices import derived_seed
 from merge_core.events import Arrays, Event
 from merge_core.gates import GatedNetwork, Pull, most_open_half
-from merge_core.methods.base import Choice, Setting
+from merge_core.methods.base import Choice, Merged, Setting, as_progress
 from merge_core.recipes import Gates, Training
 from merge_core.training import Job, fit, load_arrays, to_array
 
@@ -109,3 +109,17 @@ def _choice(gated: GatedNetwork, teachers: int) -> Choice:
 
 
 LEARNED_GATES = LearnedGates()
+
+
+def merge(
+    teachers: Sequence[nn.Module], graph: ChannelGraph, setting: Setting
+) -> Generator[Event, None, Merged]:
+    """Gates and weights of the big student learn together; then the closed half is cut away.
+
+    `learned` holds P[gate > 0] of every channel of the big student, by space.
+    """
+    big = concatenate(teachers, graph)
+    big_graph = trace(big, setting.example)
+    choosing = LEARNED_GATES.choose(big, big_graph, setting, None)
+    choice = yield from as_progress(choosing, LEARNED_GATES.key)
+    return Merged(network=choice.cut(big_graph).eval(), learned=choice.open_probability)

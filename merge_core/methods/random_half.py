@@ -1,13 +1,13 @@
 """A control: keep a random half of the channels of every space."""
 
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 
 import torch
 from torch import nn
 
-from merge_core.channels import ChannelGraph
+from merge_core.channels import ChannelGraph, concatenate, trace
 from merge_core.events import Arrays, Event
-from merge_core.methods.base import Choice, Setting
+from merge_core.methods.base import Choice, Merged, Setting
 
 
 class RandomHalf:
@@ -42,3 +42,13 @@ def _drawn(big: nn.Module, graph: ChannelGraph, setting: Setting) -> Choice:
 
 
 RANDOM_HALF = RandomHalf()
+
+
+def merge(
+    teachers: Sequence[nn.Module], graph: ChannelGraph, setting: Setting
+) -> Generator[Event, None, Merged]:
+    """As many channels of every space as one teacher has; `learned` holds which, by space."""
+    big = concatenate(teachers, graph)
+    big_graph = trace(big, setting.example)
+    choice = yield from RANDOM_HALF.choose(big, big_graph, setting, None)
+    return Merged(network=choice.cut(big_graph).eval(), learned=choice.kept)

@@ -1,0 +1,99 @@
+"""Every way to make one network out of several, as cards (no torch).
+
+The command line, the pages, the README's table and the conformance suite all read `METHODS`; what a
+card promises is implemented in `merge_core/methods/<key>.py`.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """One method in words.
+
+    Attributes:
+        key: the word in stores, in addresses and on the command line; its module's name.
+        title: the words on a page.
+        source: paper and section, or where the idea comes from.
+        about: one paragraph for people who meet the method for the first time.
+        gives_back: what the conformance suite holds the method to. "itself": merging a network with
+            itself gives back its function; "permuted copy": merging it with a copy whose channels
+            are permuted does so, too; "neither": it promises none of this.
+        needs: what it looks at: the teachers' weights, their activations on training examples, or
+            training of its own.
+        teachers: the most teachers it takes; 0 for any number.
+        size: what the result costs at test time: as much as one teacher or as all of them.
+    """
+
+    key: str
+    title: str
+    source: str
+    about: str
+    gives_back: Literal["itself", "permuted copy", "neither"]
+    needs: Literal["weights", "activations", "training"]
+    teachers: int
+    size: Literal["one network", "all networks"]
+
+
+METHODS: tuple[Card, ...] = (
+    Card(
+        key="uniform",
+        title="Uniform average",
+        source="Utans, Weight averaging for neural networks and local resampling schemes, 1996",
+        about=(
+            "The plain mean of the teachers' weights, number by number. Channel 5 of one teacher "
+            "has nothing to do with channel 5 of the other, so the mean of both is neither: with "
+            "teachers from different seeds the result is hardly better than chance."
+        ),
+        gives_back="itself",
+        needs="weights",
+        teachers=0,
+        size="one network",
+    ),
+    Card(
+        key="output_ensemble",
+        title="Output ensemble",
+        source="Hansen and Salamon, Neural network ensembles, 1990",
+        about=(
+            "Every teacher computes its own outputs and their mean is taken. Nothing is merged, so "
+            "it costs as many networks at test time as there are teachers: the line that one "
+            "network of the original size is held against."
+        ),
+        gives_back="permuted copy",
+        needs="weights",
+        teachers=0,
+        size="all networks",
+    ),
+    Card(
+        key="learned_gates",
+        title="Learned gates",
+        source="Pašen and Boža, Merging of neural networks, section 2.2",
+        about=(
+            "The teachers stand side by side in a big student. A gate on every channel learns, "
+            "beside the weights, which channels the task needs; a growing penalty leaves half of "
+            "them open, and the rest is cut away."
+        ),
+        gives_back="neither",
+        needs="training",
+        teachers=0,
+        size="one network",
+    ),
+    Card(
+        key="random_half",
+        title="Random half",
+        source="a control; no paper",
+        about=(
+            "A random choice of channels from the teachers side by side, as many as one of them "
+            "has. Nothing is learned and nothing is measured: what every other choice of channels "
+            "must beat."
+        ),
+        gives_back="neither",
+        needs="weights",
+        teachers=0,
+        size="one network",
+    ),
+)
+"""Every method, in the order in which it is shown."""
+
+METHOD_BY_KEY = {card.key: card for card in METHODS}
