@@ -17,6 +17,10 @@ class DataError(NetweldError):
     """A data set that is missing, damaged or of the wrong shape."""
 
 
+class CheckpointError(NetweldError):
+    """A file of weights that cannot be read, is not safe to read, or does not fit a network."""
+
+
 class DeviceError(NetweldError):
     """A device that this machine does not have."""
 
