@@ -1,17 +1,47 @@
-"""The architectures that a recipe may name, and the data each can learn from (no torch)."""
+"""The shapes of data, and the architectures that fit them (no torch)."""
 
-BUILT_IN: dict[str, tuple[str, ...]] = {
-    "sine-mlp": ("sine",),
-    "digits-cnn": ("digits",),
-    "patch-cnn": ("photos", "textures"),
-    "lenet": ("mnist",),
-    "cifar-resnet20": (),
-    "cifar-resnet20-projection": (),
+from collections.abc import Callable
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Shape:
+    """What a network for some data takes and gives.
+
+    Attributes:
+        channels: colours of an image; 1 for grey and for plain numbers.
+        side: pixels along each side of the square image; 0 for plain numbers.
+        classes: how many there are to tell apart; 0 where a number is to be found.
+    """
+
+    channels: int
+    side: int
+    classes: int
+
+
+SHAPES: dict[str, Shape] = {
+    "sine": Shape(1, 0, 0),
+    "digits": Shape(1, 8, 10),
+    "photos": Shape(3, 32, 12),
+    "textures": Shape(3, 32, 12),
+    "mnist": Shape(1, 28, 10),
+    "cifar10": Shape(3, 32, 10),
+    "cifar100": Shape(3, 32, 100),
+    "imagewoof": Shape(3, 64, 10),
+    "images": Shape(3, 64, 10),
 }
-"""Our own networks, each with the data sets whose shape it has."""
+"""Data set → its shape, unless a recipe says otherwise."""
 
-RGB_IMAGES = ("photos", "textures")
-"""Data sets of colour images, from which every torchvision classifier can learn."""
+OWN: dict[str, Callable[[Shape], bool]] = {
+    "sine-mlp": lambda shape: shape.side == 0,
+    "digits-cnn": lambda shape: shape.side == 8 and shape.channels == 1,
+    "patch-cnn": lambda shape: shape.channels == 3,
+    "lenet": lambda shape: shape.side == 28,
+    "cifar-resnet20": lambda shape: shape.channels == 3,
+    "cifar-resnet20-projection": lambda shape: shape.channels == 3,
+    "cifar-vgg11": lambda shape: shape.channels == 3 and shape.side == 32,
+}
+"""Our own networks, each with the shapes that it can take."""
 
 TORCHVISION: tuple[str, ...] = (
     "alexnet",
@@ -52,7 +82,7 @@ TORCHVISION: tuple[str, ...] = (
 """Every classifier of torchvision, by torchvision's own names."""
 
 
-def architectures_for(data: str) -> tuple[str, ...]:
-    """The architectures that can learn from a data set, our own first."""
-    own = tuple(name for name, fits in BUILT_IN.items() if data in fits)
-    return own + (TORCHVISION if data in RGB_IMAGES else ())
+def architectures_for(shape: Shape) -> tuple[str, ...]:
+    """The architectures that can learn from data of a shape, our own first."""
+    own = tuple(name for name, fits in OWN.items() if fits(shape))
+    return own + (TORCHVISION if shape.channels == 3 else ())

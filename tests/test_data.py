@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from merge_core.data import PATCH, augmentation, block_corner, load
+from merge_core.data import augmentation, load
+from merge_core.data.photographs import PATCH, block_corner
 from merge_core.devices import generator
 from merge_core.errors import DataError
 from merge_core.recipes import Data

@@ -5,20 +5,21 @@ import torch
 import torchvision
 from safetensors.torch import save_file
 
-from merge_core.architectures import TORCHVISION
+from merge_core.architectures import SHAPES, TORCHVISION, Shape, architectures_for
 from merge_core.channels import check, trace
 from merge_core.devices import generator
 from merge_core.errors import RecipeError, StoreError
 from merge_core.models import MODELS, build, load_student
 from merge_core.presets import find_preset
 
-SHAPES = {
+USUAL = {
     "sine-mlp": ((1,), (1,)),
     "digits-cnn": ((1, 8, 8), (10,)),
     "patch-cnn": ((3, 32, 32), (12,)),
     "lenet": ((1, 28, 28), (10,)),
     "cifar-resnet20": ((3, 32, 32), (10,)),
     "cifar-resnet20-projection": ((3, 32, 32), (10,)),
+    "cifar-vgg11": ((3, 32, 32), (10,)),
 }
 
 
@@ -31,14 +32,14 @@ def test_a_seed_decides_every_weight_and_nothing_else_changes(name: str) -> None
         torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True)
     )
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
-    inputs, outputs = SHAPES[name]
+    inputs, outputs = USUAL[name]
     assert first(torch.zeros(2, *inputs)).shape == (2, *outputs)
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_own_networks_keep_the_laws(name: str) -> None:
     network = build(name, 1).double()
-    example = torch.randn(3, *SHAPES[name][0], generator=generator(0, "x"), dtype=torch.float64)
+    example = torch.randn(3, *USUAL[name][0], generator=generator(0, "x"), dtype=torch.float64)
     assert check(network, trace(network, example), example).worst < 1e-12
 
 
@@ -66,6 +67,16 @@ def test_the_cifar_resnet_has_the_published_number_of_weights() -> None:
     assert projected == plain + 16 * 32 + 2 * 32 + 32 * 64 + 2 * 64
 
 
+@pytest.mark.parametrize("data", [name for name in SHAPES if name != "sine"])
+def test_own_networks_take_the_shape_that_they_are_offered(data: str) -> None:
+    shape = SHAPES[data]
+    fitting = [name for name in architectures_for(shape) if name in MODELS]
+    assert fitting
+    for name in fitting:
+        images = torch.zeros(2, shape.channels, shape.side, shape.side)
+        assert build(name, 0, shape).eval()(images).shape == (2, shape.classes)
+
+
 def test_an_unknown_model_is_refused() -> None:
     with pytest.raises(RecipeError, match="lenet"):
         build("resnet1", 0)
@@ -89,12 +100,26 @@ def test_small_images_stay_large_behind_the_stem() -> None:
     assert stem(torch.zeros(2, 3, 32, 32)).shape[-1] == 32
 
 
+def test_larger_images_keep_torchvisions_stem() -> None:
+    network = build("resnet18", 0, Shape(3, 64, 7))
+    assert network.get_submodule("conv1").stride == (2, 2)
+    assert network.eval()(torch.zeros(2, 3, 64, 64)).shape == (2, 7)
+
+
 def test_a_network_for_larger_images_is_refused() -> None:
     with pytest.raises(RecipeError, match="32×32"):
         build("inception_v3", 0)
 
 
-@pytest.mark.parametrize(("recipe", "model"), [("sine", "resnet18"), ("digits", "lenet")])
+@pytest.mark.parametrize(
+    ("recipe", "model"),
+    [
+        ("sine", "resnet18"),
+        ("digits", "lenet"),
+        ("photos", "sine-mlp"),
+        ("mnist-lenet", "resnet18"),
+    ],
+)
 def test_a_model_that_does_not_fit_the_data_is_refused(recipe: str, model: str) -> None:
     with pytest.raises(RecipeError, match="fit"):
         find_preset(recipe, "quick").recipe.changed({"model": model})

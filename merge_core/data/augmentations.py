@@ -1,0 +1,62 @@
+"""Random changes of a batch of images, on the device that it lies on."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def augmentation(name: str) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """The random change of a batch of images `(n, channels, h, w)` that `name` stands for."""
+    return {
+        "none": lambda images, draws: images,
+        "flips": _flipped,
+        "flips and quarter turns": turned,
+        "shifts": _shifted,
+        "flips and shifts": lambda images, draws: _shifted(_flipped(images, draws), draws),
+        "flips and crops": lambda images, draws: _cropped(_flipped(images, draws), draws),
+    }[name]
+
+
+def _coins(images: Tensor, draws: torch.Generator) -> Tensor:
+    coins = torch.rand(len(images), generator=draws, device=images.device) < 0.5
+    return coins.view(-1, 1, 1, 1)
+
+
+def _flipped(images: Tensor, draws: torch.Generator) -> Tensor:
+    return torch.where(_coins(images, draws), images.flip(-1), images)
+
+
+def turned(images: Tensor, draws: torch.Generator) -> Tensor:
+    """One of the eight symmetries of the square for every image."""
+    images = torch.where(_coins(images, draws), images.flip(-1), images)
+    images = torch.where(_coins(images, draws), images.flip(-2), images)
+    return torch.where(_coins(images, draws), images.transpose(-1, -2), images)
+
+
+def _shifted(images: Tensor, draws: torch.Generator) -> Tensor:
+    """Every image moved by up to an eighth of its side, zeros moving in."""
+    side = images.shape[-1]
+    reach = side // 8
+    padded = functional.pad(images, (reach,) * 4)
+    offsets = torch.randint(2 * reach + 1, (2, len(images)), generator=draws, device=images.device)
+    span = torch.arange(side, device=images.device)
+    rows = (offsets[0].unsqueeze(1) + span).view(-1, 1, side, 1)
+    columns = (offsets[1].unsqueeze(1) + span).view(-1, 1, 1, side)
+    which = torch.arange(len(images), device=images.device).view(-1, 1, 1, 1)
+    channels = torch.arange(images.shape[1], device=images.device).view(1, -1, 1, 1)
+    return padded[which, channels, rows, columns]
+
+
+def _cropped(images: Tensor, draws: torch.Generator) -> Tensor:
+    """A random square of 40 to 80 % of every image's area, stretched to the whole image."""
+    n = len(images)
+    drawn = torch.rand(3, n, generator=draws, device=images.device)
+    size = (0.4 + 0.4 * drawn[0]).sqrt()
+    moved = (1 - size) * (2 * drawn[1:] - 1)  # the square's middle, in halves of a side
+    grid = torch.zeros(n, 2, 3, device=images.device)
+    grid[:, 0, 0] = grid[:, 1, 1] = size
+    grid[:, :, 2] = moved.T
+    points = functional.affine_grid(grid, list(images.shape), align_corners=False)
+    return functional.grid_sample(images, points, align_corners=False)

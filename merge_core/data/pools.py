@@ -1,0 +1,93 @@
+"""Pools of images as bytes, of which the chosen ones become three splits of numbers."""
+
+from dataclasses import dataclass
+from typing import Protocol
+
+import psutil
+import torch
+from torch import Tensor
+
+from merge_core.data.splits import Dataset, Split, drawn
+from merge_core.errors import DataError
+from merge_core.recipes import Data
+
+Statistics = tuple[tuple[float, ...], tuple[float, ...]]
+"""Mean and standard deviation of each colour, of pixels from 0 to 1."""
+
+IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+_BYTES_PER_NUMBER = 5  # the byte itself and the float32 that it becomes
+
+
+class Pool(Protocol):
+    """Labelled images that are decoded only where they are chosen."""
+
+    @property
+    def labels(self) -> Tensor:
+        """`(n,)` int64."""
+        ...
+
+    def pixels(self, chosen: Tensor) -> Tensor:
+        """`(len(chosen), channels, side, side)` uint8, for numbers of images `(len,)` int64."""
+        ...
+
+
+@dataclass(frozen=True)
+class Arrays:
+    """A pool in memory: `images (n, channels, side, side)` uint8, `labels (n,)` int64."""
+
+    images: Tensor
+    labels: Tensor
+
+    def pixels(self, chosen: Tensor) -> Tensor:
+        return self.images[chosen]
+
+
+def divided(
+    learn: Pool, report: Pool | None, data: Data, statistics: Statistics, draws: torch.Generator
+) -> Dataset:
+    """Train and held-out examples from one pool, test examples from another.
+
+    Sizes that are not given: the whole second pool for the test, a tenth of the first for the
+    held-out split, and what is left for training. Without a second pool, a fifth of the first each
+    for held-out and test.
+
+    Raises:
+        DataError: a pool has fewer examples than asked for, or they do not fit into memory.
+    """
+    count = len(learn.labels)
+    own_test = len(report.labels) if report is not None else 0
+    heldout = data.heldout or max(count // (10 if own_test else 5), 1)
+    test = data.test or own_test or max(count // 5, 1)
+    train = data.train or max(count - heldout - (0 if own_test else test), 1)
+    _fits(data, train + heldout + test)
+    if report is None:
+        parts = drawn(count, (train, heldout, test), draws, data.name)
+        pools = (learn, learn, learn)
+    else:
+        parts = drawn(count, (train, heldout), draws, data.name)
+        parts += drawn(own_test, (test,), draws, data.name)
+        pools = (learn, learn, report)
+    return Dataset(
+        *(
+            Split(normalised(pool.pixels(part), statistics), pool.labels[part])
+            for pool, part in zip(pools, parts, strict=True)
+        )
+    )
+
+
+def normalised(pixels: Tensor, statistics: Statistics) -> Tensor:
+    """float32 `(n, channels, side, side)` from uint8, each colour by its mean and deviation."""
+    mean, deviation = (torch.tensor(each).view(1, -1, 1, 1) for each in statistics)
+    return pixels.float().div_(255).sub_(mean).div_(deviation)
+
+
+def _fits(data: Data, examples: int) -> None:
+    shape = data.shape
+    needed = examples * shape.channels * shape.side**2 * _BYTES_PER_NUMBER
+    free = psutil.virtual_memory().available
+    if needed > free:
+        raise DataError(
+            f"{examples:,} images of {shape.side}×{shape.side} need {needed / 2**30:.1f} GiB, but "
+            f"{free / 2**30:.1f} GiB of memory are free; set data.train or data.side smaller."
+        )

@@ -1,0 +1,207 @@
+"""Images in folders that are named after their classes: a directory, or a zip file of one.
+
+Files of strangers: nothing is unpacked to disk, and no image is decoded before its size is known.
+"""
+
+import io
+import os
+import warnings
+import zipfile
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps
+from torch import Tensor
+
+from merge_core.errors import DataError
+
+ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
+FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
+LARGEST_FILE = 64 * 2**20  # bytes
+LARGEST_IMAGE = 64 * 10**6  # pixels
+
+_TRAIN = ("train", "training")
+_TEST = ("test", "testing", "val", "valid", "validation")  # the first that is there
+
+
+class Files(Protocol):
+    """Where images lie: names with forward slashes, and their contents."""
+
+    def names(self) -> list[str]: ...
+
+    def read(self, name: str) -> bytes: ...
+
+
+@dataclass(frozen=True)
+class _Folder:
+    root: Path
+
+    def names(self) -> list[str]:
+        return [
+            (Path(directory) / file).relative_to(self.root).as_posix()
+            for directory, _, files in os.walk(self.root)
+            for file in files
+        ]
+
+    def read(self, name: str) -> bytes:
+        with (self.root / name).open("rb") as file:
+            return file.read(LARGEST_FILE + 1)
+
+
+@dataclass(frozen=True)
+class _Zip:
+    archive: zipfile.ZipFile
+
+    def names(self) -> list[str]:
+        return self.archive.namelist()
+
+    def read(self, name: str) -> bytes:
+        with self.archive.open(name) as file:
+            return file.read(LARGEST_FILE + 1)
+
+
+@contextmanager
+def opened(path: Path) -> Iterator[Files]:
+    """The files in a directory or in a zip file.
+
+    Raises:
+        DataError: it is not a readable zip file.
+    """
+    if path.is_dir():
+        yield _Folder(path)
+        return
+    try:
+        archive = zipfile.ZipFile(path)
+    except (zipfile.BadZipFile, OSError) as error:
+        raise DataError(
+            f"{path.name!r} is not a readable zip file ({error}); copy it again."
+        ) from error
+    with archive:
+        yield _Zip(archive)
+
+
+@dataclass(frozen=True)
+class Tree:
+    """A pool of images in files: paths, their labels, and how to read them.
+
+    Attributes:
+        files: where the images lie.
+        paths: one for each image.
+        labels: `(n,)` int64.
+        side: pixels along a side after cropping to a square and resizing.
+    """
+
+    files: Files
+    paths: Sequence[str]
+    labels: Tensor
+    side: int
+
+    def pixels(self, chosen: Tensor) -> Tensor:
+        """`(len(chosen), 3, side, side)` uint8.
+
+        Raises:
+            DataError: names an image that is damaged or too large.
+        """
+        numbers: list[int] = chosen.tolist()
+        found = np.empty((len(chosen), self.side, self.side, 3), np.uint8)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of odd metadata; an unreadable image is an error
+            for row, number in enumerate(numbers):
+                found[row] = self._decoded(self.paths[number])
+        return torch.from_numpy(found).permute(0, 3, 1, 2).contiguous()
+
+    def _decoded(self, path: str) -> np.ndarray:
+        try:
+            content = self.files.read(path)
+            if len(content) > LARGEST_FILE:
+                raise ValueError(f"more than {LARGEST_FILE // 2**20} MiB")
+            with Image.open(io.BytesIO(content), formats=FORMATS) as image:
+                if image.width * image.height > LARGEST_IMAGE:
+                    raise ValueError(f"{image.width}×{image.height} pixels are too many")
+                image.draft("RGB", (self.side, self.side))  # decodes large JPEGs smaller
+                upright = ImageOps.exif_transpose(image).convert("RGB")
+            square = ImageOps.fit(upright, (self.side, self.side), Image.Resampling.BILINEAR)
+        except Exception as error:  # decoders break in many ways on damaged files
+            raise DataError(
+                f"The image {path!r} cannot be used ({error}); remove it or replace it."
+            ) from error
+        return np.asarray(square)
+
+
+def trees(files: Files, name: str, side: int) -> tuple[list[str], Tree, Tree | None]:
+    """Classes in order of their names, the images to learn from, and the test images if there.
+
+    Folders `train` and `test` (or `val`) hold a folder for each class; without them the folders
+    at the top are the classes. Folders around everything and files that are no images are passed
+    over.
+
+    Raises:
+        DataError: there are no images, or not in folders of classes, or the test images have
+            classes that the training images have not.
+    """
+    parts = _parts(files.names(), name)
+    classes = sorted({label for _, label in parts[0]})
+    unknown = sorted({label for _, label in parts[1]} - set(classes))
+    if unknown:
+        raise DataError(
+            f"{name!r} has the class {unknown[0]!r} only among its test images; give every class "
+            f"the same folder name for training and test."
+        )
+    number = {label: at for at, label in enumerate(classes)}
+    learn, report = (
+        Tree(
+            files,
+            [path for path, _ in part],
+            torch.tensor([number[label] for _, label in part], dtype=torch.int64),
+            side,
+        )
+        for part in parts
+    )
+    return classes, learn, report if len(report.paths) else None
+
+
+def _parts(names: list[str], name: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """(path, class) of the training and of the test images, sorted by path."""
+    images = [
+        (path, path.split("/"))
+        for path in sorted(names)
+        if path.lower().endswith(ENDINGS) and not _hidden(path)
+    ]
+    if not images:
+        raise DataError(
+            f"{name!r} holds no images; give a folder, or a zip file of one, in which every class "
+            f"has a folder with its images ({', '.join(ENDINGS)})."
+        )
+    around = 0
+    while len({folders[around] for _, folders in images}) == 1 and all(
+        len(folders) > around + 2 for _, folders in images
+    ):
+        around += 1
+    tops = {folders[around].lower() for _, folders in images if len(folders) > around + 1}
+    if tops.isdisjoint(_TRAIN):
+        return _labelled(images, around, name), []
+    test = next((part for part in _TEST if part in tops), None)
+    learn, report = (
+        [item for item in images if item[1][around].lower() in part]
+        for part in (_TRAIN, () if test is None else (test,))
+    )
+    return _labelled(learn, around + 1, name), _labelled(report, around + 1, name)
+
+
+def _labelled(images: list[tuple[str, list[str]]], depth: int, name: str) -> list[tuple[str, str]]:
+    for path, folders in images:
+        if len(folders) < depth + 2:
+            raise DataError(
+                f"The image {path!r} of {name!r} lies in no class's folder; put every image into "
+                f"a folder that is named after its class."
+            )
+    return [(path, folders[depth]) for path, folders in images]
+
+
+def _hidden(path: str) -> bool:
+    return any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
