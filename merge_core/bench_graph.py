@@ -26,7 +26,7 @@ from torch.profiler import ProfilerActivity, profile
 from merge_core import inspected
 from merge_core.channels import concatenate, select, trace
 from merge_core.channels.rebuild import named_tensors
-from merge_core.gates import GatedNetwork
+from merge_core.gates import gate
 from merge_core.inspection import build
 from merge_core.models import MODELS
 
@@ -124,7 +124,7 @@ def gated_step(model: nn.Module, example: Tensor, repeats: int) -> str:
     big = concatenate([model, model], graph)
     big_graph = trace(big, example)
     draws = torch.Generator().manual_seed(0)
-    gated = GatedNetwork(big, big_graph, start=3.0, spread=0.01, draws=draws).train()
+    gated = gate(big, big_graph, start=3.0, spread=0.01, draws=draws).train()
     plain = torch.optim.SGD(big.parameters(), lr=1e-3, momentum=0.9)
     both = torch.optim.SGD(gated.parameters(), lr=1e-3, momentum=0.9)
     targets = torch.zeros(len(example), dtype=torch.long)

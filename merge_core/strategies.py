@@ -229,7 +229,6 @@ class _Run:
         job = Job(
             stage=stage,
             network=network,
-            weights=network,
             training=training,
             train=self.data.train,
             heldout=self.data.heldout,
@@ -283,7 +282,7 @@ class _Run:
         choice = yield from LEARNED_GATES.choose(big, graph, self.setting, self.checkpoint("gates"))
         half = {name: float(p.mean()) for name, p in choice.open_probability.items()}
         yield self.finished(
-            "gates", choice.gated, timer, state_arrays(choice.gated), {"mean_open": half}
+            "gates", choice.network, timer, state_arrays(choice.network), {"mean_open": half}
         )
         return choice
 

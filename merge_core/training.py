@@ -62,8 +62,8 @@ class Job:
     Attributes:
         stage: its key; named in events and errors.
         network: what computes the outputs; trained in place, on `train`'s device.
-        weights: the part of it whose parameters follow `training`; the rest is the companion's.
-        training: the recipe's settings of the stage.
+        training: the recipe's settings of the stage; all parameters follow them but those of the
+            companion.
         train, heldout: the split that trains and the one that is watched.
         augment: random change of a batch of inputs.
         draws: generator of the order of examples and of augmentation, on the splits' device.
@@ -75,7 +75,6 @@ class Job:
 
     stage: str
     network: nn.Module
-    weights: nn.Module
     training: Training
     train: Split
     heldout: Split
@@ -161,11 +160,11 @@ def fit(job: Job, checkpoint: Arrays | None = None) -> Iterator[Progress | Epoch
     training, network = job.training, job.network
     per_epoch = job.steps_per_epoch
     steps = training.epochs * per_epoch
+    beside = job.companion.parameter_groups()
+    its = {id(parameter) for group in beside for parameter in group["params"]}
+    own = [parameter for parameter in network.parameters() if id(parameter) not in its]
     optimizer = torch.optim.SGD(
-        [
-            {"params": list(job.weights.parameters()), "weight_decay": training.weight_decay},
-            *job.companion.parameter_groups(),
-        ],
+        [{"params": own, "weight_decay": training.weight_decay}, *beside],
         lr=training.learning_rate,
         momentum=training.momentum,
     )

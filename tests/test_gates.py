@@ -1,5 +1,6 @@
 """Hard-concrete gates: their distribution, their penalty, and that every space reaches half."""
 
+import copy
 import math
 
 import pytest
@@ -8,16 +9,25 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from merge_core.channels import scaled_reads, trace
+from merge_core.channels import (
+    concatenate,
+    detach,
+    fold,
+    permute,
+    scaled_reads,
+    select,
+    trace,
+)
 from merge_core.devices import generator
 from merge_core.errors import GraphError
 from merge_core.gates import (
     HIGH,
     LOW,
     TEMPERATURE,
-    GatedNetwork,
     Pull,
+    gate,
     gate_value,
+    gates_of,
     half_penalty,
     most_open_half,
     open_probability,
@@ -126,14 +136,58 @@ class Attentive(nn.Module):
 def test_every_gate_learns_whatever_reads_its_space() -> None:
     network, x = Attentive(), torch.randn(4, 3, 5, generator=generator(0, "x"))
     graph = trace(network, x)
-    gated = GatedNetwork(network, graph, start=0.0, spread=0.1, draws=generator(0, "gates"))
-    assert gated.per_example == {s.name for s in graph.free} - {"embed", "attention"}
+    gated = gate(network, graph, start=0.0, spread=0.1, draws=generator(0, "gates"))
     gated.train()(x).square().sum().backward()
-    for name, logits in gated.spaces().items():
+    for name, logits in gates_of(gated).spaces().items():
         assert logits.grad is not None, name
         assert bool((logits.grad != 0).any()), name
-    with (
-        pytest.raises(GraphError, match="whole batch"),
-        scaled_reads(network, graph, {"embed": torch.ones(4, 8)}),
-    ):
-        pass
+
+
+def test_scales_per_example_are_those_of_each_example_alone() -> None:
+    """Through attention, whose batch is not the first dimension inside, as anywhere else."""
+    network, x = Attentive(), torch.randn(4, 3, 5, generator=generator(0, "x"))
+    graph = trace(network, x)
+    draws = generator(0, "scales")
+    scales = {s.name: torch.rand(4, s.size, generator=draws) for s in graph.free}
+    with scaled_reads(network, graph, scales):
+        together = network(x)
+    for i in range(4):
+        with scaled_reads(network, graph, {name: s[i] for name, s in scales.items()}):
+            torch.testing.assert_close(network(x[i : i + 1]), together[i : i + 1])
+    for i, name in enumerate(scales):
+        changed = {**scales, name: scales[name].flip(0)}
+        with scaled_reads(network, graph, changed):
+            assert not torch.equal(network(x), together), (i, name)
+
+
+def test_a_gated_network_is_one_of_its_class_and_goes_everywhere() -> None:
+    """Copied, saved, traced, permuted, cut and merged again, it computes what it should."""
+    x = torch.randn(4, 3, 5, generator=generator(0, "x"))
+    plain = Attentive()
+    graph = trace(plain, x)
+    gated = gate(plain, graph, start=0.0, spread=1.0, draws=generator(0, "gates")).eval()
+    assert type(gated) is Attentive
+    assert [p.data_ptr() for p in gated.parameters()] != [p.data_ptr() for p in plain.parameters()]
+    with scaled_reads(plain, graph, gates_of(gated).deterministic()):
+        expected = plain(x)
+    torch.testing.assert_close(gated(x), expected)
+    assert trace(gated, x) == graph
+    fresh = gate(Attentive(), graph, start=3.0, spread=0.0, draws=generator(1, "gates")).eval()
+    fresh.load_state_dict(gated.state_dict())
+    orders = {s.name: torch.arange(s.size).flip(0) for s in graph.free}
+    permuted = permute(gated, graph, orders)
+    twice = concatenate([gated, permuted], trace(gated, x))
+    for made in (copy.deepcopy(gated), fresh, permuted, twice):
+        assert type(made) is Attentive
+        torch.testing.assert_close(made(x), expected)
+    again = trace(twice, x)
+    first = {s.name: torch.arange(s.size // 2) for s in again.free}
+    one = concatenate([gated, permuted], graph, [1.0, 0.0])
+    torch.testing.assert_close(select(one, again, first)(x), expected)
+    torch.testing.assert_close(
+        detach(fold(gated, graph, gates_of(gated).deterministic()))(x), expected
+    )
+    with pytest.raises(GraphError, match="already"):
+        gate(gated, graph, start=0.0, spread=0.1, draws=generator(0, "gates"))
+    with pytest.raises(GraphError, match="all of them gates, or none"):
+        concatenate([gated, plain], graph)

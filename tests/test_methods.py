@@ -6,7 +6,7 @@ import pytest
 import torch
 from small import small
 
-from merge_core.channels import concatenate, scaled_reads, trace
+from merge_core.channels import concatenate, detach, scaled_reads, trace
 from merge_core.data import augmentation, load
 from merge_core.devices import generator
 from merge_core.methods import CHOOSERS, Choice, Setting
@@ -67,7 +67,7 @@ def test_half_of_every_space_is_kept_and_the_student_has_the_teachers_shape(
 def test_same_seed_same_choice_and_a_restored_choice_is_the_same(method, tmp_path) -> None:
     _, big, graph, setting = situation("digits", tmp_path)
     first, again = (chosen(method, big, graph, setting) for _ in range(2))
-    stored = state_arrays(first.gated)
+    stored = state_arrays(first.network)
     restored = method.restore(copy.deepcopy(big), graph, setting, stored)
     for other in (again, restored):
         for name, kept in first.kept.items():
@@ -86,13 +86,12 @@ def test_cutting_closed_channels_changes_nothing(tmp_path) -> None:
         gates[name][kept] = choice.gates[name][kept]
     closed = Choice(
         network=choice.network,
-        gated=choice.gated,
         gates=gates,
         open_probability=choice.open_probability,
         kept=choice.kept,
     )
     x = setting.data.heldout.inputs[:16]
-    network = choice.network.eval()
+    network = detach(copy.deepcopy(choice.network)).eval()
     with torch.no_grad(), scaled_reads(network, graph, gates):
         expected = network(x)
     with torch.no_grad():

@@ -50,7 +50,6 @@ class Situation:
         job = Job(
             stage="teacher_a",
             network=network,
-            weights=network,
             training=Training(epochs=2, batch_size=50, learning_rate=0.02),
             train=data.train,
             heldout=data.heldout,

@@ -37,7 +37,6 @@ def job(training: Training, net: nn.Module | None = None, **changes) -> Job:
     settings = {
         "stage": "teacher_a",
         "network": net,
-        "weights": net,
         "training": training,
         "train": images(),
         "heldout": images(20, 1),

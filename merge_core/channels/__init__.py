@@ -5,7 +5,8 @@ from merge_core.channels.concatenation import concatenate
 from merge_core.channels.flops import flops
 from merge_core.channels.graph import Axis, ChannelGraph, Obstacle, Read, Space, widths
 from merge_core.channels.operations import fold, permute, select
-from merge_core.channels.reads import per_example, scaled_reads
+from merge_core.channels.reads import scaled_reads
+from merge_core.channels.scales import Scales, detach, scales_of
 from merge_core.channels.trace import trace
 
 __all__ = [
@@ -14,14 +15,16 @@ __all__ = [
     "LawErrors",
     "Obstacle",
     "Read",
+    "Scales",
     "Space",
     "check",
     "concatenate",
+    "detach",
     "flops",
     "fold",
-    "per_example",
     "permute",
     "scaled_reads",
+    "scales_of",
     "select",
     "trace",
     "widths",

@@ -11,6 +11,7 @@ from merge_core.channels.heads import HeadMean, head_mean, must_stay_apart, set_
 from merge_core.channels.layout import layout, positions
 from merge_core.channels.operations import with_parts
 from merge_core.channels.rebuild import named_tensors, rebuild
+from merge_core.channels.scales import scales_of
 from merge_core.errors import GraphError
 
 
@@ -96,7 +97,23 @@ def concatenate(
         return labels if int(labels.max()) else None
 
     big = rebuild(models[0], result, target.attributes, with_parts(graph, target, joined_parts))
+    _join_scales(models, big, target.graph)
     return set_head_mean(big, hook)
+
+
+def _join_scales(models: Sequence[nn.Module], big: nn.Module, graph: ChannelGraph) -> None:
+    """Scales that the teachers carry stand side by side like their channels."""
+    carried = [scales_of(model) for model in models]
+    joined = scales_of(big)
+    if joined is None and not any(carried):
+        return
+    found = [scales.spaces() for scales in carried if scales is not None]
+    if joined is None or len(found) < len(models):
+        raise GraphError(
+            "Some of the teachers carry gates and others none; give all of them gates, or none."
+        )
+    sides = {name: torch.cat([each[name].detach() for each in found]) for name in found[0]}
+    joined.rearrange(sides, graph)
 
 
 def _shares(number: int, weights: Sequence[float] | None) -> list[float]:

@@ -9,6 +9,7 @@ from merge_core.channels.graph import Axis, ChannelGraph
 from merge_core.channels.heads import head_mean, joined_head, set_head_mean
 from merge_core.channels.layout import Layout, layout, positions
 from merge_core.channels.rebuild import Changes, named_tensors, rebuild
+from merge_core.channels.scales import scales_of
 from merge_core.channels.sites import Change, rewritten
 from merge_core.errors import GraphError
 
@@ -82,7 +83,15 @@ def select(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, Tensor]) ->
         return parts[positions(old, new, units)]
 
     changes = with_parts(graph, target, kept_parts)
-    return set_head_mean(rebuild(model, result, target.attributes, changes), None if cut else head)
+    made = set_head_mean(rebuild(model, result, target.attributes, changes), None if cut else head)
+    scales = scales_of(made)
+    if scales is not None:
+        picked = {
+            name: value.detach()[chosen[name].to(value.device)] if name in chosen else value
+            for name, value in scales.spaces().items()
+        }
+        scales.rearrange(picked, target.graph)
+    return made
 
 
 def with_parts(
@@ -130,7 +139,8 @@ def fold(model: nn.Module, graph: ChannelGraph, scales: Mapping[str, Tensor]) ->
     """A new module in which every reader's weight holds the scale of what it reads.
 
     `scales[name]` has shape (size,). It computes what the network computes inside `scaled_reads`
-    with the same scales: deterministic gates absorbed before the cut.
+    with the same scales: deterministic gates absorbed before the cut. Scales that it carries
+    stay with it.
     """
     result = {
         name: tensor.detach() * factor

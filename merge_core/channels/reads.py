@@ -1,17 +1,247 @@
 """Gates act where a space is read."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+import inspect
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
-from merge_core.channels.graph import ChannelGraph
-from merge_core.channels.operations import read_factors
-from merge_core.channels.rebuild import named_tensors
+from merge_core.channels.graph import Axis, ChannelGraph
 from merge_core.errors import GraphError
+
+WEIGHT_SECOND = {
+    "linear", "conv1d", "conv2d", "conv3d",
+    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
+    "matmul", "__matmul__", "mm", "bmm",
+}  # fmt: skip
+"""Functions of (value, weight): the value's channels meet the weight."""
+
+_FUSED = "multi_head_attention_forward"
+
+
+class _Product(torch.autograd.Function):
+    """`value (batch, channels, positions)` times `factor (batch or 1, channels, 1)`.
+
+    The gradient of the factor is a batched inner product, which makes no tensor as large as the
+    value in between.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor, factor: Tensor) -> Tensor:
+        ctx.save_for_backward(value, factor)
+        return value * factor
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        (grad,) = grads
+        value, factor = ctx.saved_tensors
+        inner = torch.bmm(grad.flatten(0, 1).unsqueeze(1), value.flatten(0, 1).unsqueeze(2))
+        per_example = inner.view(*value.shape[:2], 1)
+        return grad * factor, per_example.sum(0, keepdim=True) if len(factor) == 1 else per_example
+
+
+def scaled(value: Tensor, factor: Tensor, positions: int) -> Tensor:
+    """`value` (batch, ..., channels, *positions) times `factor` (batch or 1, channels).
+
+    A leading dimension that is a multiple of the batch repeats it: windows of each image stand
+    together.
+    """
+    rows = value.shape[0]
+    if rows % len(factor):
+        raise GraphError(
+            f"A layer reads a leading dimension of {rows} and the scales are for a batch of "
+            f"{len(factor)}; give one scale for the batch, of shape (size,)."
+        )
+    if len(factor) not in (1, rows):
+        factor = factor.repeat_interleave(rows // len(factor), 0)
+    if positions and value.dim() == positions + 2 and value.is_contiguous():
+        product = _Product.apply(value.flatten(2), factor.unsqueeze(2))
+        assert isinstance(product, Tensor)
+        return product.view(value.shape)
+    middle = value.dim() - 2 - positions
+    return value * factor.view(len(factor), *[1] * middle, factor.shape[1], *[1] * positions)
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """How the scale of one reading axis is put together from the scales of its spaces.
+
+    Each part is (space, the elements of the axis that lie in it, the unit of each); both are None
+    where the axis is the space itself, in order.
+    """
+
+    length: int
+    parts: tuple[tuple[str, Tensor | None, Tensor | None], ...]
+
+    @classmethod
+    def of(cls, axis: Axis, names: Mapping[int, str]) -> "_Mix":
+        parts: list[tuple[str, Tensor | None, Tensor | None]] = []
+        for number in torch.unique(axis.space).tolist():
+            if number in names:
+                mine = (axis.space == number).nonzero().flatten()
+                unit = axis.unit[mine]
+                whole = len(mine) == len(axis.space)
+                straight = whole and torch.equal(unit, torch.arange(len(unit)))
+                name = names[number]
+                parts.append((name, None, None) if straight else (name, mine, unit))
+        return cls(len(axis.space), tuple(parts))
+
+    def to(self, device: torch.device) -> "_Mix":
+        return _Mix(
+            self.length,
+            tuple(
+                (
+                    name,
+                    None if mine is None else mine.to(device),
+                    None if unit is None else unit.to(device),
+                )
+                for name, mine, unit in self.parts
+            ),
+        )
+
+    def factor(self, scales: Mapping[str, Tensor]) -> Tensor | None:
+        """`(batch or 1, length)`; None where no space of the axis has a scale."""
+        factor: Tensor | None = None
+        for name, mine, unit in self.parts:
+            if name not in scales:
+                continue
+            scale = scales[name]
+            if mine is None or unit is None:
+                return scale
+            picked = scale.index_select(1, unit)
+            if len(mine) == self.length:
+                return picked
+            if factor is None:
+                factor = scale.new_ones(len(scale), self.length)
+            if len(factor) < len(picked):
+                factor = factor.expand(len(picked), -1)
+            factor = factor.index_copy(1, mine, picked.expand(len(factor), -1))
+        return factor
+
+
+@dataclass(frozen=True)
+class Readers:
+    """Every weight of a network that reads channels, and what scales it."""
+
+    mixes: tuple[_Mix, ...]
+    weights: tuple[tuple[str, int], ...]  # name of the weight, number of its mix
+
+    @classmethod
+    def of(cls, graph: ChannelGraph) -> "Readers":
+        """The readers of a network's free spaces."""
+        names = {n: space.name for n, space in enumerate(graph.spaces) if space.free}
+        mixes: dict[bytes, int] = {}
+        made: list[_Mix] = []
+        weights: dict[tuple[str, int], None] = {}
+        for read in graph.reads:
+            axis = graph.axes[read.tensor][read.dim]
+            assert axis is not None
+            if not any(number in names for number in torch.unique(axis.space).tolist()):
+                continue
+            if read.kind not in WEIGHT_SECOND and read.kind != _FUSED:
+                raise GraphError(
+                    f"Layer {read.layer!r} reads channels with {read.kind!r}, where no gate can "
+                    f"act; use a linear layer or a convolution."
+                )
+            key = torch.stack([axis.space, axis.unit]).numpy().tobytes()
+            if key not in mixes:
+                mixes[key] = len(made)
+                made.append(_Mix.of(axis, names))
+            weights[read.tensor, mixes[key]] = None
+        return cls(tuple(made), tuple(weights))
+
+    def to(self, device: torch.device) -> "Readers":
+        """The same readers with their indices on `device`, so that a step copies none."""
+        return Readers(tuple(mix.to(device) for mix in self.mixes), self.weights)
+
+    def factors(
+        self, model: nn.Module, scales: Mapping[str, Tensor]
+    ) -> dict[int, tuple[Tensor, int]]:
+        """For the id of each weight: the factor of its input, and how many positions it has."""
+        factors = [mix.factor(scales) for mix in self.mixes]
+        found = {}
+        for name, number in self.weights:
+            factor = factors[number]
+            if factor is not None:
+                layer, _, last = name.rpartition(".")
+                weight = model.get_submodule(layer)._parameters[last]
+                assert weight is not None
+                found[id(weight)] = (factor, weight.dim() - 2)
+        return found
+
+
+@dataclass(eq=False)
+class ScaledReads(TorchFunctionMode):
+    """While it is active, each function that applies a reading weight has its input scaled.
+
+    A value that several layers read with one factor (a block and its shortcut) is scaled once.
+    """
+
+    factors: Mapping[int, tuple[Tensor, int]]
+    _known: dict[tuple[int, int, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        kwargs = kwargs or {}
+        name = func.__name__
+        if name in WEIGHT_SECOND:
+            weight = args[1] if len(args) > 1 else kwargs.get("weight")
+            if id(weight) in self.factors:
+                if args:
+                    args = (self._scaled(args[0], weight), *args[1:])
+                else:
+                    kwargs = {**kwargs, "input": self._scaled(kwargs["input"], weight)}
+        elif name == _FUSED:
+            return self._attention(func, args, kwargs)
+        return func(*args, **kwargs)
+
+    def _scaled(self, value: Tensor, weight: Any) -> Tensor:
+        factor, positions = self.factors[id(weight)]
+        return self._once(value, factor, partial(scaled, value, factor, positions))
+
+    def _once(self, value: Tensor, factor: Tensor, product: Callable[[], Tensor]) -> Tensor:
+        if value.is_inference():  # keeps no count of its changes in place
+            return product()
+        key = (id(value), value._version, id(factor))
+        if key not in self._known:
+            self._known[key] = (value, product())  # kept alive, so that its id stays its own
+        return self._known[key][1]
+
+    def _attention(self, func: Any, args: Any, kwargs: Any) -> Any:
+        """Torch's fused attention on streams of (positions, batch, channels).
+
+        Nothing can be put before its last layer, so that layer is made the identity and applied
+        afterwards to what the heads give.
+        """
+        bound = inspect.signature(func).bind(*args, **kwargs).arguments
+        letters = ("query", "q"), ("key", "k"), ("value", "v")
+        for name, letter in letters:
+            separate = bound.get("use_separate_proj_weight", False)
+            weight = bound[f"{letter}_proj_weight" if separate else "in_proj_weight"]
+            if id(weight) in self.factors:
+                factor, _ = self.factors[id(weight)]
+                bound[name] = self._once(
+                    bound[name], factor, partial(torch.mul, bound[name], factor)
+                )
+        out, bias = bound["out_proj_weight"], bound["out_proj_bias"]
+        if id(out) not in self.factors:
+            return func(**bound)
+        factor, _ = self.factors[id(out)]
+        if len(factor) == 1:
+            return func(**{**bound, "out_proj_weight": out * factor})
+        identity = torch.eye(out.shape[1], dtype=out.dtype, device=out.device)
+        heads, weights = func(**{**bound, "out_proj_weight": identity, "out_proj_bias": None})
+        return linear(heads * factor, out, bias), weights
 
 
 @contextmanager
@@ -27,12 +257,9 @@ def scaled_reads(
     and on the shortcut, here is one, and since it scales only what a layer reads, the stream
     itself passes the blocks unscaled. Differentiable in the scales.
 
-    Scales of shape (size,) cost one product per reading weight and context; (batch, size) one
-    product per read input, where the space is read `per_example`. GraphError where a scale does not
-    fit its space.
+    One product per value that is read. GraphError where a scale does not fit its space.
     """
-    alike: dict[str, Tensor] = {}
-    each: dict[str, Tensor] = {}
+    checked = {}
     for name, scale in scales.items():
         size = graph.space(name).size
         if scale.dim() not in (1, 2) or scale.shape[-1] != size:
@@ -40,121 +267,7 @@ def scaled_reads(
                 f"The scale of {name!r} has shape {tuple(scale.shape)}; give ({size},) or "
                 f"(batch, {size})."
             )
-        (alike if scale.dim() == 1 else each)[name] = scale
-    with ExitStack() as stack:
-        if alike:
-            stack.enter_context(_scaled_weights(model, graph, alike))
-        if each:
-            stack.enter_context(_scaled_inputs(model, graph, each))
-        yield
-
-
-@contextmanager
-def _scaled_weights(
-    model: nn.Module, graph: ChannelGraph, scales: Mapping[str, Tensor]
-) -> Iterator[None]:
-    """Let the product of weight and scale stand in front of each reading weight."""
-    product = {
-        id(tensor): tensor * factor for _, tensor, factor in read_factors(model, graph, scales)
-    }
-    shadowed: list[tuple[nn.Module, str]] = []
-    try:
-        for module in model.modules():
-            for name, parameter in module._parameters.items():
-                if id(parameter) in product:
-                    module.__dict__[name] = product[id(parameter)]
-                    shadowed.append((module, name))
-        yield
-    finally:
-        for module, name in shadowed:
-            del module.__dict__[name]
-
-
-class _InputScaler(TorchFunctionMode):
-    """Multiplies the input of every function that applies a reading weight."""
-
-    def __init__(self, factors: dict[int, tuple[Tensor, int]]) -> None:
-        super().__init__()
-        self.factors = factors
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        kwargs = kwargs or {}
-        if func.__name__ in READING:
-            weight = args[1] if len(args) > 1 else kwargs["weight"]
-            if id(weight) in self.factors:
-                value = args[0] if args else kwargs["input"]
-                value = scaled(value, *self.factors[id(weight)])
-                args, kwargs = (
-                    ((value, *args[1:]), kwargs) if args else (args, {**kwargs, "input": value})
-                )
-        return func(*args, **kwargs)
-
-
-READING = {
-    "linear", "conv1d", "conv2d", "conv3d",
-    "conv_transpose1d", "conv_transpose2d", "conv_transpose3d",
-}  # fmt: skip
-
-
-def per_example(graph: ChannelGraph, space: str) -> bool:
-    """Whether every layer that reads the space can have a scale of its own for each example.
-
-    What `nn.MultiheadAttention` reads cannot: torch hands its weights to one fused function, so a
-    scale reaches it only through the weights and is the same for the whole batch.
-    """
-    number = [known.name for known in graph.spaces].index(graph.space(space).name)
-    return all(
-        read.kind in READING
-        for read in graph.reads
-        if (axis := graph.axes[read.tensor][read.dim]) and bool((axis.space == number).any())
-    )
-
-
-def scaled(value: Tensor, factor: Tensor, positions: int) -> Tensor:
-    """`value` (batch, ..., channels, *positions) times `factor` (batch, channels).
-
-    A leading dimension that is a multiple of the batch (windows of each image) repeats it.
-    """
-    batch = value.shape[0]
-    if batch % factor.shape[0]:
-        raise GraphError(
-            f"A layer reads a leading dimension of {batch} and the scales are for a batch of "
-            f"{factor.shape[0]}; give one scale for the batch, of shape (size,)."
-        )
-    if batch != factor.shape[0]:
-        factor = factor.repeat_interleave(batch // factor.shape[0], 0)
-    middle = value.dim() - 2 - positions
-    return value * factor.view(batch, *[1] * middle, factor.shape[1], *[1] * positions)
-
-
-@contextmanager
-def _scaled_inputs(
-    model: nn.Module, graph: ChannelGraph, scales: Mapping[str, Tensor]
-) -> Iterator[None]:
-    """Multiply what each reading layer is given, one scale per example."""
-    tensors = named_tensors(model)
-    factors: dict[int, tuple[Tensor, int]] = {}
-    numbers = {number: space.name for number, space in enumerate(graph.spaces)}
-    for read in graph.reads:
-        axis = graph.axes[read.tensor][read.dim]
-        assert axis is not None
-        factor: Tensor | None = None
-        for number in torch.unique(axis.space).tolist():
-            if numbers.get(number) not in scales:
-                continue
-            if read.kind not in READING:
-                raise GraphError(
-                    f"Layer {read.layer!r} ({read.kind}) reads {numbers[number]!r} and takes one "
-                    f"scale for the whole batch, but one per example was given; give one of shape "
-                    f"(size,)."
-                )
-            scale = scales[numbers[number]]
-            mine = (axis.space == number).nonzero().flatten().to(scale.device)
-            if factor is None:
-                factor = scale.new_ones(len(scale), len(axis.space))
-            picked = scale.index_select(1, axis.unit.to(scale.device)[mine])
-            factor = picked if len(mine) == factor.shape[1] else factor.index_copy(1, mine, picked)
-        if factor is not None:
-            factors[id(tensors[read.tensor])] = (factor, tensors[read.tensor].dim() - 2)
-    with _InputScaler(factors):
+        checked[name] = scale.view(-1, size)
+    devices = {scale.device for scale in checked.values()} or {torch.device("cpu")}
+    with ScaledReads(Readers.of(graph).to(devices.pop()).factors(model, checked)):
         yield

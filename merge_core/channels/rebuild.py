@@ -7,15 +7,17 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd, _ConvTransposeNd
 
+from merge_core.channels.scales import CHILD
 from merge_core.channels.sites import Change, Rewrites, strip
 from merge_core.errors import GraphError
 
 
 def named_tensors(model: nn.Module) -> dict[str, Tensor]:
-    """Parameters and buffers under their first name; tied ones once."""
+    """Parameters and buffers under their first name; tied ones once, carried scales left out."""
     found: dict[int, tuple[str, Tensor]] = {}
     for name, tensor in [*model.named_parameters(), *model.named_buffers()]:
-        found.setdefault(id(tensor), (name, tensor))
+        if not name.startswith(f"{CHILD}."):
+            found.setdefault(id(tensor), (name, tensor))
     return dict(found.values())
 
 

@@ -8,11 +8,13 @@ from typing import Protocol, TypeVar
 import torch
 from torch import Tensor, nn
 
-from merge_core.channels import ChannelGraph, fold, select
+from merge_core.channels import ChannelGraph, detach, fold, select
 from merge_core.data import Dataset
 from merge_core.events import Arrays, EpochFinished, Event, Progress
-from merge_core.recipes import Recipe
+from merge_core.recipes import Comparison, Recipe
 
+STEP_COST = 3
+"""A training step costs as much as a forward pass and about two for the backward pass."""
 _BATCH = 250
 
 
@@ -30,7 +32,7 @@ class Setting:
         pulse: called between two batches of statistics; it may raise to stop the run.
     """
 
-    recipe: Recipe
+    recipe: Recipe | Comparison
     data: Dataset
     augment: Callable[[Tensor, torch.Generator], Tensor]
     draws: Callable[[str], torch.Generator]
@@ -58,10 +60,12 @@ class Merged:
         network: of the teachers' class and widths; of a method that costs all networks at test
             time, a module that holds them.
         learned: what the method found out on the way, by name, e.g. the weight of each teacher.
+        training_flops: floating-point operations of its training, forward and backward.
     """
 
     network: nn.Module
     learned: Mapping[str, Tensor] = field(default_factory=dict)
+    training_flops: float = 0.0
 
 
 class Implementation(Protocol):
@@ -88,22 +92,21 @@ class Choice:
     """Which channels of the big student survive, and the network they are cut from.
 
     Attributes:
-        network: the big student as the method leaves it (learned gates train it).
-        gated: what computes before the cut: the network with its gates; its state is stored.
+        network: the big student as the method leaves it, with its gates if it has any; its state
+            is stored.
         gates: the deterministic gate of every channel, `{space: (channels,)}`, in [0, 1].
         open_probability: P[gate > 0] of every channel, likewise.
         kept: indices to keep, `{space: (channels / teachers,)}` int64, ascending.
     """
 
     network: nn.Module
-    gated: nn.Module
     gates: Mapping[str, Tensor]
     open_probability: Mapping[str, Tensor]
     kept: Mapping[str, Tensor]
 
     def cut(self, graph: ChannelGraph) -> nn.Module:
         """The student: the gates absorbed by the layers that read them, the kept channels left."""
-        return select(fold(self.network, graph, self.gates), graph, self.kept)
+        return select(detach(fold(self.network, graph, self.gates)), graph, self.kept)
 
 
 class Method(Protocol):
@@ -125,7 +128,7 @@ class Method(Protocol):
     def choose(
         self, big: nn.Module, graph: ChannelGraph, setting: Setting, checkpoint: Arrays | None
     ) -> Generator[Event, None, Choice]:
-        """Yield the events of choosing, return the choice; `big` may be trained in place.
+        """Yield the events of choosing, return the choice.
 
         Args:
             big: the big student, on the run's device.
@@ -138,7 +141,7 @@ class Method(Protocol):
     def restore(
         self, big: nn.Module, graph: ChannelGraph, setting: Setting, arrays: Arrays
     ) -> Choice:
-        """The choice whose `gated` network had this state; `big` is changed in place."""
+        """The choice whose `network` had this state."""
         ...
 
 

@@ -6,12 +6,12 @@ from typing import Any
 
 from torch import nn
 
-from merge_core.channels import ChannelGraph, concatenate, trace
+from merge_core import recipes
+from merge_core.channels import ChannelGraph, concatenate, flops, trace
 from merge_core.devices import derived_seed
 from merge_core.events import Arrays, Event
-from merge_core.gates import GatedNetwork, Pull, most_open_half
-from merge_core.methods.base import Choice, Merged, Setting, as_progress
-from merge_core.recipes import Gates, Training
+from merge_core.gates import Gates, Pull, gate, gates_of, most_open_half
+from merge_core.methods.base import STEP_COST, Choice, Merged, Setting, as_progress
 from merge_core.training import Job, fit, load_arrays, to_array
 
 
@@ -19,15 +19,15 @@ from merge_core.training import Job, fit, load_arrays, to_array
 class _Learning:
     """The gates as the training loop sees them: parameters of their own, pulled to half."""
 
-    gated: GatedNetwork
     gates: Gates
-    training: Training
+    settings: recipes.Gates
+    training: recipes.Training
 
     def parameter_groups(self) -> list[dict[str, Any]]:
         return [
             {
-                "params": list(self.gated.logits.parameters()),
-                "lr": self.gates.learning_rate,
+                "params": list(self.gates.parameters()),
+                "lr": self.settings.learning_rate,
                 "momentum": self.training.momentum,
                 "weight_decay": 0.0,
                 "fixed": True,
@@ -35,16 +35,16 @@ class _Learning:
         ]
 
     def _weight(self, step: int, steps: int) -> float:
-        return self.gates.schedule.at(step / steps)
+        return self.settings.schedule.at(step / steps)
 
     def after_step(self, step: int, steps: int) -> None:
-        self.gated.pull(Pull.at(self._weight(step, steps), self.gates.pull, step, steps))
+        self.gates.pull(Pull.at(self._weight(step, steps), self.settings.pull, step, steps))
 
     def observe(self, step: int, steps: int) -> tuple[dict[str, float], Arrays]:
-        open_now = {name: to_array(p) for name, p in self.gated.open_probabilities().items()}
+        open_now = {name: to_array(p) for name, p in self.gates.open_probabilities().items()}
         metrics = {
             "lambda": self._weight(step - 1, steps),
-            "penalty": self.gated.penalty().item(),
+            "penalty": self.gates.penalty().item(),
         }
         return metrics, open_now
 
@@ -64,7 +64,6 @@ class LearnedGates:
         job = Job(
             stage="gates",
             network=gated,
-            weights=gated.network,
             training=setting.recipe.gating,
             train=setting.data.train,
             heldout=setting.data.heldout,
@@ -72,9 +71,11 @@ class LearnedGates:
             draws=setting.draws("train/gates"),
             dropout_seed=derived_seed(setting.recipe.seed, "dropout/gates"),
             companion=_Learning(
-                gated=gated, gates=setting.recipe.gates, training=setting.recipe.gating
+                gates=gates_of(gated),
+                settings=setting.recipe.gates,
+                training=setting.recipe.gating,
             ),
-            generators=(gated.draws,),
+            generators=(gates_of(gated).draws,),
         )
         yield from fit(job, checkpoint)
         return _choice(gated, setting.teachers)
@@ -86,24 +87,22 @@ class LearnedGates:
         return _choice(load_arrays(_gated(big, graph, setting), arrays), setting.teachers)
 
 
-def _gated(big: nn.Module, graph: ChannelGraph, setting: Setting) -> GatedNetwork:
+def _gated(big: nn.Module, graph: ChannelGraph, setting: Setting) -> nn.Module:
     """The big student with its gates as they start."""
     gates = setting.recipe.gates
-    return GatedNetwork(
-        big, graph, start=gates.start, spread=gates.spread, draws=setting.draws("gates")
-    )
+    return gate(big, graph, start=gates.start, spread=gates.spread, draws=setting.draws("gates"))
 
 
-def _choice(gated: GatedNetwork, teachers: int) -> Choice:
+def _choice(gated: nn.Module, teachers: int) -> Choice:
     """The choice that gates which have learned stand for."""
+    gates = gates_of(gated)
     return Choice(
-        network=gated.network,
-        gated=gated,
-        gates=gated.values(),
-        open_probability=gated.open_probabilities(),
+        network=gated,
+        gates=gates.deterministic(),
+        open_probability=gates.open_probabilities(),
         kept={
             name: most_open_half(logits.detach(), teachers)
-            for name, logits in gated.spaces().items()
+            for name, logits in gates.spaces().items()
         },
     )
 
@@ -122,4 +121,9 @@ def merge(
     big_graph = trace(big, setting.example)
     choosing = LEARNED_GATES.choose(big, big_graph, setting, None)
     choice = yield from as_progress(choosing, LEARNED_GATES.key)
-    return Merged(network=choice.cut(big_graph).eval(), learned=choice.open_probability)
+    examples = setting.recipe.gating.epochs * len(setting.data.train)
+    return Merged(
+        network=choice.cut(big_graph).eval(),
+        learned=choice.open_probability,
+        training_flops=STEP_COST * examples * sum(flops(big, setting.example).values()),
+    )

@@ -38,7 +38,7 @@ def _drawn(big: nn.Module, graph: ChannelGraph, setting: Setting) -> Choice:
         order = torch.randperm(space.size, generator=draws, device=draws.device)
         kept[space.name] = order[: space.size // setting.teachers].sort().values
         ones[space.name] = torch.ones(space.size, device=draws.device)
-    return Choice(network=big, gated=big, gates=ones, open_probability=ones, kept=kept)
+    return Choice(network=big, gates=ones, open_probability=ones, kept=kept)
 
 
 RANDOM_HALF = RandomHalf()
