@@ -81,7 +81,9 @@ def test_texture_classes_differ_in_orientation(tmp_path: Path) -> None:
         assert abs((steps + 3) % 6 - 3) < 0.35
 
 
-@pytest.mark.parametrize("name", ["flips", "flips and quarter turns", "shifts"])
+@pytest.mark.parametrize(
+    "name", ["flips", "flips and quarter turns", "shifts", "flips and shifts", "flips and crops"]
+)
 def test_augmentation_moves_pixels_and_draws_from_its_generator(name: str) -> None:
     images = torch.rand(64, 3, 8, 8, generator=generator(0, "images"))
     change = augmentation(name)
@@ -90,7 +92,7 @@ def test_augmentation_moves_pixels_and_draws_from_its_generator(name: str) -> No
     assert torch.equal(once, again)
     assert once.shape == images.shape
     assert not torch.equal(once, images)
-    if name != "shifts":
+    if name in ("flips", "flips and quarter turns"):
         assert torch.equal(once.flatten(1).sort().values, images.flatten(1).sort().values)
 
 
@@ -98,6 +100,19 @@ def test_turns_reach_all_eight_symmetries() -> None:
     image = torch.arange(4.0).view(1, 1, 2, 2).expand(400, 1, 2, 2)
     turned = augmentation("flips and quarter turns")(image, generator(0, "draws"))
     assert len({tuple(t.flatten().tolist()) for t in turned}) == 8
+
+
+def test_crops_show_a_part_of_the_image_and_nothing_beside_it() -> None:
+    """On a ramp from 0 to 1 the range of a crop is the crop's side: √0.4 to √0.8 of the image's."""
+    side = 32
+    ramp = (torch.arange(side) + 0.5).div(side).expand(500, 2, side, side)
+    found = augmentation("flips and crops")(ramp, generator(0, "draws"))
+    assert found.min() >= ramp.min()
+    assert found.max() <= ramp.max()
+    seen = (found.amax((1, 2, 3)) - found.amin((1, 2, 3))) * side / (side - 1)
+    assert seen.min() > 0.4**0.5 - 0.02
+    assert seen.max() < 0.8**0.5 + 0.02
+    assert seen.std() > 0.05
 
 
 def test_more_examples_than_there_are_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from merge_core.errors import DataError
@@ -126,6 +126,11 @@ class Tree:
                 image.draft("RGB", (self.side, self.side))  # decodes large JPEGs smaller
                 upright = ImageOps.exif_transpose(image).convert("RGB")
             square = ImageOps.fit(upright, (self.side, self.side), Image.Resampling.BILINEAR)
+        except UnidentifiedImageError as error:
+            raise DataError(
+                f"The image {path!r} cannot be used (it is none of {', '.join(FORMATS)}); "
+                f"remove it or replace it."
+            ) from error
         except Exception as error:  # decoders break in many ways on damaged files
             raise DataError(
                 f"The image {path!r} cannot be used ({error}); remove it or replace it."
