@@ -59,4 +59,4 @@ def _cropped(images: Tensor, draws: torch.Generator) -> Tensor:
     grid[:, 0, 0] = grid[:, 1, 1] = size
     grid[:, :, 2] = moved.T
     points = functional.affine_grid(grid, list(images.shape), align_corners=False)
-    return functional.grid_sample(images, points, align_corners=False)
+    return functional.grid_sample(images, points, padding_mode="border", align_corners=False)
