@@ -34,6 +34,7 @@ def student_file(reader: RunReader) -> bytes:
     Raises:
         StoreError: the run has returned no network yet, or its file is missing or damaged.
     """
+    recipe = reader.merge
     stage = returned_stage(reader)
     scores: dict[str, dict[str, float]] = {}
     for row in reader.scores():
@@ -45,7 +46,7 @@ def student_file(reader: RunReader) -> bytes:
         "netweld": places.netweld_version(),
         "run": reader.name,
         "stage": stage,
-        "recipe": reader.recipe.to_json(),
+        "recipe": recipe.to_json(),
         "provenance": json.dumps(provenance),
         "scores": json.dumps(scores),
     }

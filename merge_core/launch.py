@@ -9,13 +9,14 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 
 from merge_core import places
 from merge_core.errors import StoreError
-from merge_core.recipes import Recipe
+from merge_core.recipes import Comparison, Recipe
 from merge_core.store import Store
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -30,15 +31,27 @@ HOLD_SECONDS = 10.0
 
 
 def begin(
-    store: Store, recipe: Recipe, device: str = "auto", data: Path | None = None
+    store: Store,
+    recipe: Recipe | Comparison,
+    device: str = "auto",
+    data: Path | None = None,
+    inputs: Sequence[Path] = (),
 ) -> tuple[str, subprocess.Popen[bytes]]:
     """Create a run and start its worker; returns the run's name and the process.
 
+    Args:
+        store: where the run will be.
+        recipe: what to do.
+        device: one of `DEVICES`.
+        data: where data sets lie.
+        inputs: the file of each teacher of a comparison; they are copied.
+
     Raises:
-        StoreError: the store cannot be written, or no process can be started.
+        StoreError: an input cannot be read, the store cannot be written, or no process can be
+            started.
         RecipeError: the recipe's name cannot be part of a run's name.
     """
-    name = store.create(recipe, device)
+    name = store.create(recipe, device, inputs)
     return name, _start(store, name, data, after=0)
 
 

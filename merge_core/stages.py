@@ -1,4 +1,4 @@
-"""The stages of a merge, in order: their keys, titles and roles (no torch).
+"""The stages of a merge and of a comparison, in order: keys, titles and roles (no torch).
 
 A stage's key names its row in every table, its artifact in the store and its mark in every chart.
 """
@@ -14,7 +14,8 @@ class Stage:
         key: the word in stores and URLs.
         title: the words on a page.
         role: "teacher", "merge" (the way from the big student to the student), "bound" (costs
-            more than one network at test time) or "control" (what an honest reading compares with).
+            more than one network at test time), "control" (what an honest reading compares with)
+            or "measure" (leaves no network).
         note: one sentence for people who see the stage for the first time.
     """
 
@@ -87,6 +88,29 @@ STAGES: tuple[Stage, ...] = (
     ),
 )
 
-STAGE_BY_KEY = {stage.key: stage for stage in STAGES}
+COMPARISON_STAGES: tuple[Stage, ...] = (
+    Stage(
+        key="teachers",
+        title="Teachers",
+        role="teacher",
+        note="The networks that are compared, each judged by itself.",
+    ),
+    Stage(
+        key="alignment",
+        title="Alignment",
+        role="measure",
+        note="How similar the channels of the first two teachers are, and which match which.",
+    ),
+    Stage(
+        key="barrier",
+        title="Barrier",
+        role="measure",
+        note="Loss and accuracy on the line between the first two teachers, before and after "
+        "matching.",
+    ),
+)
+"""What a comparison does before its methods; each method is a stage of its own, with its key."""
+
+STAGE_BY_KEY = {stage.key: stage for stage in (*STAGES, *COMPARISON_STAGES)}
 RETURNABLE = ("cut", "norms", "fine_tune")
 """The stages whose network may be the result; the best by held-out score is returned."""

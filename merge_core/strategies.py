@@ -111,7 +111,9 @@ class _Run:
     def events(self) -> Generator[Event, None, None]:
         recipe = self.recipe
         fresh = {
-            stage: build(recipe.model, derived_seed(recipe.seed, f"init/{stage}")).to(self.device)
+            stage: build(
+                recipe.model, derived_seed(recipe.seed, f"init/{stage}"), recipe.data.shape
+            ).to(self.device)
             for stage in ("teacher_a", "teacher_b")
         }
         timer = _Timer.now()

@@ -13,13 +13,15 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
 from types import FrameType, TracebackType
 from typing import Any, Self
 
 from merge_core import places
 from merge_core.errors import NetweldError, StoreError
-from merge_core.events import EpochFinished, Event, Resume
-from merge_core.recipes import Recipe
+from merge_core.events import EpochFinished, Event, Progress, Resume
+from merge_core.recipes import Comparison, Recipe
 from merge_core.store import RunWriter, Store
 
 CHECKPOINT_SECONDS = 2.0
@@ -29,27 +31,51 @@ POLL_SECONDS = 0.2
 BEAT_SECONDS = 1.0
 
 Note = Callable[[str, Any], None]
-Strategy = Callable[[Recipe, str, Resume | None, Note], Iterator[Event]]
-"""`(recipe, device asked for, what there is already, where to note facts) → events`."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Work:
+    """What a strategy gets.
+
+    Attributes:
+        recipe: what to do.
+        device: the device asked for.
+        resume: what an interrupted run already has.
+        inputs: the files that were given to the run.
+        note: where to note facts about the run.
+        pulse: to be called with the headway in the middle of a long computation, where no event
+            can be yielded; it raises when the run shall stop.
+    """
+
+    recipe: Recipe | Comparison
+    device: str
+    resume: Resume | None
+    inputs: tuple[Path, ...]
+    note: Note
+    pulse: Callable[[Progress], None]
+
+
+Strategy = Callable[[Work], Iterator[Event]]
 
 
 class _Stopped(Exception):
     """Somebody asked the run to stop; the message is the sentence for its status."""
 
 
-def merge_events(recipe: Recipe, device: str, resume: Resume | None, note: Note) -> Iterator[Event]:
-    """The real strategy: merge on the device that this machine has."""
+def carry_out(work: Work) -> Iterator[Event]:
+    """The real strategy: merge or compare on the device that this machine has."""
     # Torch takes seconds to import; meanwhile the run is already held and its heart beats.
     import torch
 
+    from merge_core.comparisons import compare
     from merge_core.devices import resolve
     from merge_core.strategies import merge
 
-    resolved = resolve(device)
-    note("device", resolved)
-    note("threads", torch.get_num_threads())
-    note("cpus", os.cpu_count())
-    note(
+    device = resolve(work.device)
+    work.note("device", device)
+    work.note("threads", torch.get_num_threads())
+    work.note("cpus", os.cpu_count())
+    work.note(
         "versions",
         {
             "python": platform.python_version(),
@@ -57,7 +83,18 @@ def merge_events(recipe: Recipe, device: str, resume: Resume | None, note: Note)
             "netweld": places.netweld_version(),
         },
     )
-    yield from merge(recipe, resolved, resume=resume, data_dir=places.data_directory())
+    data = places.data_directory()
+    if isinstance(work.recipe, Recipe):
+        yield from merge(work.recipe, device, resume=work.resume, data_dir=data)
+    else:
+        yield from compare(
+            work.recipe,
+            device,
+            inputs=work.inputs,
+            resume=work.resume,
+            data_dir=data,
+            pulse=work.pulse,
+        )
 
 
 class _Heart(threading.Thread):
@@ -165,12 +202,17 @@ def _work(
 ) -> int:
     try:
         with store.open(name) as reader:
-            recipe = reader.recipe
-            device = reader.facts()["device_asked"]
-            resume = reader.resume() if writer.resumed else None
+            work = Work(
+                recipe=reader.recipe,
+                device=reader.facts()["device_asked"],
+                resume=reader.resume() if writer.resumed else None,
+                inputs=tuple(reader.inputs()),
+                note=writer.fact,
+                pulse=_pulse(writer, ears),
+            )
         ears.obey()
         saved = time.monotonic()
-        for event in strategy(recipe, device, resume, writer.fact):
+        for event in strategy(work):
             # First the rows, then the checkpoint: a run that dies in between repeats the epoch,
             # in the other order its rows would be lost.
             writer.write(event)
@@ -199,6 +241,20 @@ def _work(
     return 0
 
 
+def _pulse(writer: RunWriter, ears: _Ears) -> Callable[[Progress], None]:
+    """What a strategy calls in the middle of a long computation."""
+    written = time.monotonic()
+
+    def pulse(event: Progress) -> None:
+        nonlocal written
+        if time.monotonic() - written >= POLL_SECONDS:
+            writer.write(event)
+            written = time.monotonic()
+        ears.obey()
+
+    return pulse
+
+
 def main(arguments: list[str] | None = None) -> int:
     """Entry point of the process; returns its exit status, 2 when there is nothing to work on."""
     parser = argparse.ArgumentParser(prog="python -m merge_core.worker")
@@ -206,7 +262,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--after", type=int, default=0, help="ignore commands up to this id")
     chosen = parser.parse_args(arguments)
     try:
-        return run(Store(), chosen.run, merge_events, after=chosen.after)
+        return run(Store(), chosen.run, carry_out, after=chosen.after)
     except StoreError as error:
         print(error, file=sys.stderr)
         return 2

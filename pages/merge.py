@@ -64,7 +64,7 @@ def choose() -> tuple[Recipe, str]:
 
 def network(recipe: Recipe) -> str:
     """The architecture: colour images can be learned by any torchvision classifier."""
-    fitting = architectures_for(recipe.data.name)
+    fitting = architectures_for(recipe.data.shape)
     if len(fitting) == 1:
         return recipe.model
     return st.selectbox(
@@ -186,7 +186,7 @@ def measured(recipe: Recipe) -> list[Measured]:
                 found.append(
                     Measured(
                         name=run.name,
-                        recipe=run.recipe,
+                        recipe=run.merge,
                         device=run.device,
                         sample=run.sample,
                         stages=(stages := stage_frame(reader)),

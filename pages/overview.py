@@ -36,7 +36,7 @@ def result() -> None:
     st.subheader(
         f"{recipe_title(summary.recipe)}, seed {summary.recipe.seed}: the score after each stage"
     )
-    found = verdict(summary.recipe, stages)
+    found = verdict(summary.merge, stages)
     if found:
         show = st.success if found.better else st.warning
         show(found.sentence, icon=":material/verified:" if found.better else ":material/balance:")
@@ -48,7 +48,7 @@ def result() -> None:
         if found
         else f"Test and held-out {metric} after each stage that is over.",
     )
-    st.caption(budget(summary.recipe, summary.device, stages))
+    st.caption(budget(summary.merge, summary.device, stages))
     if checked:
         st.caption(checked)
     shared.table(

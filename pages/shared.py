@@ -13,6 +13,7 @@ from streamlit.navigation.page import StreamlitPage
 
 from merge_core import places
 from merge_core.errors import NetweldError
+from merge_core.recipes import Comparison, Recipe
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.runs import ALIVE, run_label
 
@@ -105,8 +106,15 @@ def _runs(home: str, samples: str) -> list[RunSummary]:
 
 
 def runs() -> list[RunSummary]:
-    """All runs, newest first, then the samples; at most `FRESH` seconds old."""
-    return _runs(str(places.home()), str(places.samples()))
+    """All merges, newest first, then the samples; at most `FRESH` seconds old."""
+    every = _runs(str(places.home()), str(places.samples()))
+    return [run for run in every if isinstance(run.recipe, Recipe)]
+
+
+def comparisons() -> list[RunSummary]:
+    """All comparisons, newest first; at most `FRESH` seconds old."""
+    every = _runs(str(places.home()), str(places.samples()))
+    return [run for run in every if isinstance(run.recipe, Comparison)]
 
 
 def pick_run() -> None:

@@ -26,14 +26,14 @@ from made_up_run import made_up
 from merge_core import worker
 from merge_core.errors import DataError
 
-def fake(recipe, device, resume, note):
-    for i, event in enumerate(made_up(resume)):
+def fake(work):
+    for i, event in enumerate(made_up(work.resume)):
         time.sleep(PAUSE)
         yield event
         if FAIL and i == 20:
             raise DataError("The data are gone; bring them back.")
 
-worker.merge_events = fake
+worker.carry_out = fake
 sys.exit(worker.main())
 """
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from merge_core.errors import RecipeError
 from merge_core.presets import PRESETS, find_preset, recipe_names
-from merge_core.recipes import PAPER_SCHEDULE, Recipe, Training
+from merge_core.recipes import PAPER_SCHEDULE, Comparison, Recipe, Training, from_json
 from merge_core.schedules import GrowthLaw
 
 TEXTURES = find_preset("textures", "quick").recipe
@@ -128,3 +128,60 @@ def test_training_over_other_epochs_keeps_its_shape(epochs: int) -> None:
         assert [m / epochs for m in longer.milestones] == pytest.approx(
             [0.5, 0.75], abs=0.51 / epochs
         )
+
+
+def comparison(**changes: object) -> Comparison:
+    made = Comparison(
+        name="compare-textures",
+        preset="quick",
+        data=TEXTURES.data,
+        model=TEXTURES.model,
+        of="textures-quick-s0-0000",
+        teachers=("A", "B"),
+        methods=("uniform", "learned_gates"),
+        gates=TEXTURES.gates,
+        gating=TEXTURES.gating,
+        fine_tune=TEXTURES.fine_tune.over(0),
+    )
+    return dataclasses.replace(made, **changes)
+
+
+def test_a_comparison_survives_json_and_is_told_from_a_merge() -> None:
+    made = comparison()
+    assert from_json(made.to_json()) == made
+    assert Comparison.from_json(made.to_json()) == made
+    assert from_json(TEXTURES.to_json()) == TEXTURES
+    with pytest.raises(RecipeError, match="is a comparison, but a merge was expected"):
+        Recipe.from_json(made.to_json())
+
+
+def test_a_recipe_of_an_earlier_version_names_no_kind_and_is_a_merge() -> None:
+    old = json.loads(TEXTURES.to_json())
+    del old["kind"]
+    assert from_json(json.dumps(old)) == TEXTURES
+
+
+@pytest.mark.parametrize("kind", ["dance", None, 3, ["merge"]])
+def test_an_unknown_kind_is_refused(kind: object) -> None:
+    with pytest.raises(RecipeError, match="kind="):
+        from_json(json.dumps({"kind": kind}))
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"methods": ("unifrom",)}, ["'unifrom'", "did you mean 'uniform'"]),
+        ({"methods": ("uniform", "uniform")}, ["uniform", "more than once"]),
+        ({"teachers": ("A",)}, ["two or more"]),
+        ({"examples": 0}, ["examples=0", "10 examples"]),
+        ({"model": "sine-mlp"}, ["'sine-mlp'", "choose for example"]),
+        ({"gating": TEXTURES.gating.over(0)}, ["gating.epochs=0"]),
+    ],
+)
+def test_a_comparison_refuses_what_does_not_fit(
+    changes: dict[str, object], words: list[str]
+) -> None:
+    with pytest.raises(RecipeError) as refused:
+        comparison(**changes)
+    for word in words:
+        assert word in str(refused.value)

@@ -61,7 +61,7 @@ def test_the_samples_are_small_and_lie_alone() -> None:
 
 def test_the_scores_follow_from_the_stored_weights(sample: RunReader) -> None:
     """Teachers, ensemble and every stored network, on the test split, evaluated once more."""
-    recipe = sample.recipe
+    recipe = sample.merge
     test = load(recipe.data, recipe.seed, Path("nowhere")).test
     stored = {row["name"] for row in sample.artifacts()}
     assert {"teacher_a", "teacher_b", "cut", sample.facts()["returned"]} <= stored

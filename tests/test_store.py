@@ -12,6 +12,7 @@ from made_up_run import PLAN, SPACE, kept, made_up, metrics_at, recipe
 
 from merge_core.errors import RecipeError, StoreError
 from merge_core.events import EpochFinished, StageFinished
+from merge_core.recipes import Comparison
 from merge_core.store import Store
 
 
@@ -43,6 +44,56 @@ def test_new_run_is_queued(store: Store):
         assert reader.device == "auto"
         assert reader.status()["state"] == "queued"
         assert reader.stages() == reader.metrics() == reader.scores() == reader.kept() == []
+
+
+def comparison() -> Comparison:
+    of = recipe()
+    return Comparison(
+        name="compare-textures",
+        preset="quick",
+        data=of.data,
+        model=of.model,
+        teachers=("mine", "yours"),
+        gates=of.gates,
+        gating=of.gating,
+        fine_tune=of.fine_tune,
+    )
+
+
+def test_a_comparison_keeps_copies_of_its_teachers_files(store: Store, tmp_path: Path):
+    paths = [tmp_path / "a.th", tmp_path / "elsewhere" / "a.th"]
+    paths[1].parent.mkdir()
+    for number, path in enumerate(paths):
+        path.write_bytes(bytes([number]))
+    name = store.create(comparison(), "cpu", paths)
+    for path in paths:
+        path.unlink()
+    with store.open(name) as reader:
+        assert reader.recipe == reader.comparison == comparison()
+        assert [path.read_bytes() for path in reader.inputs()] == [b"\0", b"\1"]
+        assert [path.name for path in reader.inputs()] == ["a.th", "a.th"]
+        with pytest.raises(StoreError, match="a comparison, but a merge was expected"):
+            _ = reader.merge
+    with store.writer(name), store.open(name) as reader:
+        assert all(path.exists() for path in reader.inputs()), "a worker's start sweeps none away"
+
+
+def test_merges_and_comparisons_lie_in_one_list(store: Store):
+    names = [store.create(recipe(), "cpu"), store.create(comparison(), "cpu")]
+    assert [(run.name, run.recipe.kind) for run in store.runs()] == [
+        (names[1], "comparison"),
+        (names[0], "merge"),
+    ]
+    with store.open(names[0]) as reader:
+        assert reader.inputs() == []
+        with pytest.raises(StoreError, match=f"netweld compare {names[0]}"):
+            _ = reader.comparison
+
+
+def test_a_missing_input_leaves_no_run(store: Store, tmp_path: Path):
+    with pytest.raises(StoreError, match=r"gone\.th. cannot be read"):
+        store.create(comparison(), "cpu", [tmp_path / "gone.th"])
+    assert store.runs() == []
 
 
 def test_every_event_comes_back(store: Store):

@@ -147,7 +147,7 @@ def test_verdict_agrees_with_the_recipe_about_what_is_better(ours: float, theirs
 def test_budget_states_seed_device_epochs_and_the_split_that_chose(store: Store) -> None:
     name = fake_runs.make(store, "textures", seed=7)
     with store.open(name) as reader:
-        recipe = reader.recipe
+        recipe = reader.merge
         text = budget(recipe, reader.device, stage_frame(reader))
     teachers, gates = recipe.teacher.epochs, recipe.gating.epochs
     epochs = (f"2 × {teachers} teachers", f"{gates} gates", f"control {recipe.extra_epochs}")
@@ -329,7 +329,7 @@ def measured(store: Store, **changes: object) -> Measured:
     with store.open(name) as reader:
         run = Measured(
             name=name,
-            recipe=reader.recipe,
+            recipe=reader.merge,
             device="cpu",
             sample=False,
             stages=stage_frame(reader),

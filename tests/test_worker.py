@@ -16,7 +16,6 @@ from made_up_run import PLAN, made_up, recipe
 from merge_core import worker
 from merge_core.errors import DataError, StoreError
 from merge_core.events import EpochFinished, Event, Resume, StageStarted
-from merge_core.recipes import Recipe
 from merge_core.store import Store
 
 SLOW = """
@@ -26,8 +25,8 @@ from made_up_run import made_up
 from merge_core import worker
 from merge_core.store import Store
 
-def slow(recipe, device, resume, note):
-    for event in made_up(resume):
+def slow(work):
+    for event in made_up(work.resume):
         yield event
         time.sleep(0.06)
 
@@ -49,9 +48,9 @@ def often(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(worker, "POLL_SECONDS", 0.0)
 
 
-def plain(recipe: Recipe, device: str, resume: Resume | None, note: worker.Note) -> Iterator[Event]:
-    note("device", "cpu")
-    return made_up(resume)
+def plain(work: worker.Work) -> Iterator[Event]:
+    work.note("device", "cpu")
+    return made_up(work.resume)
 
 
 def rows(store: Store, name: str) -> dict[str, Any]:
@@ -92,10 +91,8 @@ def test_finished_run_is_not_run_again(store: Store):
 def test_stop_command_then_resume(store: Store, uninterrupted: dict[str, Any], at: int):
     name = store.create(recipe(), "cpu")
 
-    def stopped(
-        recipe: Recipe, device: str, resume: Resume | None, note: worker.Note
-    ) -> Iterator[Event]:
-        for i, event in enumerate(made_up(resume)):
+    def stopped(work: worker.Work) -> Iterator[Event]:
+        for i, event in enumerate(made_up(work.resume)):
             if i == at:
                 store.command(name, "stop")
             yield event
@@ -130,10 +127,8 @@ def test_signals_stop_like_the_command(store: Store, number: signal.Signals):
     name = store.create(recipe(), "cpu")
     before = signal.getsignal(number)
 
-    def signalled(
-        recipe: Recipe, device: str, resume: Resume | None, note: worker.Note
-    ) -> Iterator[Event]:
-        for i, event in enumerate(made_up(resume)):
+    def signalled(work: worker.Work) -> Iterator[Event]:
+        for i, event in enumerate(made_up(work.resume)):
             if i == 12:
                 os.kill(os.getpid(), number)
             yield event
@@ -148,10 +143,8 @@ def test_signals_stop_like_the_command(store: Store, number: signal.Signals):
 def test_error_for_users_fails_the_run_with_its_sentence(store: Store, uninterrupted: Any):
     name = store.create(recipe(), "cpu")
 
-    def broken(
-        recipe: Recipe, device: str, resume: Resume | None, note: worker.Note
-    ) -> Iterator[Event]:
-        yield from list(made_up(resume))[:13]
+    def broken(work: worker.Work) -> Iterator[Event]:
+        yield from list(made_up(work.resume))[:13]
         raise DataError("MNIST is not in the data directory; download it.")
 
     assert worker.run(store, name, broken) == 1
@@ -167,9 +160,7 @@ def test_unexpected_error_is_a_sentence_and_a_trace(
 ):
     name = store.create(recipe(), "cpu")
 
-    def broken(
-        recipe: Recipe, device: str, resume: Resume | None, note: worker.Note
-    ) -> Iterator[Event]:
+    def broken(work: worker.Work) -> Iterator[Event]:
         raise ZeroDivisionError("secret detail")
         yield
 
@@ -186,10 +177,8 @@ def test_worker_ends_when_its_run_is_removed(store: Store, what: str):
     name = store.create(recipe(), "cpu")
     seen = []
 
-    def removed(
-        recipe: Recipe, device: str, resume: Resume | None, note: worker.Note
-    ) -> Iterator[Event]:
-        for i, event in enumerate(made_up(resume)):
+    def removed(work: worker.Work) -> Iterator[Event]:
+        for i, event in enumerate(made_up(work.resume)):
             if i == 12:
                 shutil.rmtree(store.directory(name) if what == "run" else store.home)
             seen.append(event)
@@ -206,14 +195,12 @@ def test_heart_beats_through_a_long_step(store: Store, monkeypatch: pytest.Monke
     name = store.create(recipe(), "cpu")
     beats = set()
 
-    def slow(
-        recipe: Recipe, device: str, resume: Resume | None, note: worker.Note
-    ) -> Iterator[Event]:
+    def slow(work: worker.Work) -> Iterator[Event]:
         with store.open(name) as reader:
             for _ in range(10):
                 time.sleep(0.03)
                 beats.add(reader.status()["heartbeat"])
-        return made_up(resume)
+        return made_up(work.resume)
 
     assert worker.run(store, name, slow) == 0
     assert len(beats) > 5
@@ -223,10 +210,8 @@ def test_heart_that_cannot_write_ends_the_run(store: Store, monkeypatch: pytest.
     monkeypatch.setattr(worker, "BEAT_SECONDS", 0.01)
     name = store.create(recipe(), "cpu")
 
-    def removed(
-        recipe: Recipe, device: str, resume: Resume | None, note: worker.Note
-    ) -> Iterator[Event]:
-        events = made_up(resume)
+    def removed(work: worker.Work) -> Iterator[Event]:
+        events = made_up(work.resume)
         yield next(events)
         (store.directory(name) / "run.sqlite").unlink()
         time.sleep(0.1)
@@ -240,11 +225,9 @@ def test_resume_hands_over_checkpoint_and_finished_stages(store: Store):
     name = store.create(recipe(), "cpu")
     given: list[Resume | None] = []
 
-    def watched(
-        recipe: Recipe, device: str, resume: Resume | None, note: worker.Note
-    ) -> Iterator[Event]:
-        given.append(resume)
-        for event in made_up(resume):
+    def watched(work: worker.Work) -> Iterator[Event]:
+        given.append(work.resume)
+        for event in made_up(work.resume):
             yield event
             at = isinstance(event, EpochFinished) and (event.stage, event.epoch) == ("gates", 3)
             if at and len(given) == 1:
@@ -327,21 +310,17 @@ def test_progress_is_continuous_over_a_resume(store: Store):
     """What a resumed session has found done counts for the bar, but not for its speed."""
     name = store.create(recipe(), "cpu")
 
-    def half(
-        recipe: Recipe, device: str, resume: Resume | None, note: worker.Note
-    ) -> Iterator[Event]:
-        for event in made_up(resume):
+    def half(work: worker.Work) -> Iterator[Event]:
+        for event in made_up(work.resume):
             yield event
             if isinstance(event, StageStarted) and event.stage == "gates":
                 raise DataError("Cut off.")
 
     seen = []
 
-    def watched(
-        recipe: Recipe, device: str, resume: Resume | None, note: worker.Note
-    ) -> Iterator[Event]:
+    def watched(work: worker.Work) -> Iterator[Event]:
         with store.open(name) as reader:
-            for event in made_up(resume):
+            for event in made_up(work.resume):
                 seen.append(reader.headway().fraction)
                 yield event
 

@@ -51,9 +51,9 @@ def die():
 def mortal(lives, how):
     # Dies at its `lives`th epoch or stage: before the rows are written, after the rows but before
     # the checkpoint, or with the checkpoint half written.
-    def strategy(recipe, device, resume, note):
+    def strategy(work):
         left = lives
-        for event in worker.merge_events(recipe, device, resume, note):
+        for event in worker.carry_out(work):
             if isinstance(event, EpochFinished | StageFinished):
                 left -= 1
                 if left == 0:
@@ -69,7 +69,7 @@ def mortal(lives, how):
 worker.CHECKPOINT_SECONDS = 0.0
 whole, killed, without = sys.argv[2:]
 # The first run is not forked: it imports everything once for all.
-ends = {whole: [worker.run(store, whole, worker.merge_events)]}
+ends = {whole: [worker.run(store, whole, worker.carry_out)]}
 for name, lives, seconds in ((killed, 3, 0.0), (without, 7, 1e9)):
     worker.CHECKPOINT_SECONDS = seconds
     ends[name] = []

@@ -7,9 +7,8 @@ import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
 from merge_core.cli.tables import console, number, show_result, took
-from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader, Store
-from merge_core.views.runs import duration
+from merge_core.views.runs import duration, stage_title
 
 LOOK_SECONDS = 0.25
 PATIENCE_SECONDS = 60.0
@@ -94,7 +93,7 @@ def _move(bar: Progress, task: TaskID, reader: RunReader) -> None:
     bar.update(task, completed=headway.fraction, left=left)
     stage = reader.status()["stage"]
     if stage is not None:
-        bar.update(task, description=STAGE_BY_KEY[stage].title)
+        bar.update(task, description=stage_title(stage))
         metric = reader.recipe.metric
         score = reader.latest(stage, f"heldout_{metric}")
         if score is not None:
@@ -110,7 +109,7 @@ def _tell_stages(reader: RunReader, told: set[str]) -> None:
             told.add(stage)
             score = reader.score(stage, "heldout", metric)
             words = "" if score is None else f": held-out {metric} {number(score)}"
-            typer.echo(f"{STAGE_BY_KEY[stage].title}{words}, {took(row['seconds'])}")
+            typer.echo(f"{stage_title(stage)}{words}, {took(row['seconds'])}")
 
 
 def _say_how_it_ended(reader: RunReader) -> None:
@@ -120,7 +119,7 @@ def _say_how_it_ended(reader: RunReader) -> None:
         typer.echo(f"Run {reader.name} is being worked on by another process.", err=True)
         return
     if status["stage"] is not None:
-        where = f" in stage {STAGE_BY_KEY[status['stage']].title!r} at step {status['step']}"
+        where = f" in stage {stage_title(status['stage'])!r} at step {status['step']}"
     typer.echo(f"Run {reader.name} is {state}{where}. {status['message']}".rstrip(), err=True)
     if state not in ("stopped", "failed"):  # it ended without a word to the store
         typer.echo(f"Its worker's last words are in {reader.directory / 'worker.log'}.", err=True)

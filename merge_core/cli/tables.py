@@ -12,10 +12,16 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader, RunSummary
 from merge_core.views.channels import share_frame
-from merge_core.views.runs import STATE_WORDS, duration, flops_text, stage_frame, verdict
+from merge_core.views.runs import (
+    STATE_WORDS,
+    duration,
+    flops_text,
+    stage_frame,
+    stage_title,
+    verdict,
+)
 
 WIDE = 160
 """Columns where the output is not a terminal, so that no name in a file or a pipe is cut."""
@@ -64,7 +70,7 @@ def show_runs(summaries: Iterable[RunSummary]) -> None:
 
 def show_result(reader: RunReader) -> None:
     """The stage table of a run and, when it has finished, the verdict."""
-    recipe = reader.recipe
+    recipe = reader.merge
     stages = stage_frame(reader)
     heads = (f"Held-out {recipe.metric}", f"Test {recipe.metric}", "Epochs", "Work", "Time")
     table = new_table("Stage", *heads, numbers=heads)
@@ -128,7 +134,7 @@ def _show_sessions(reader: RunReader) -> None:
         end = f" to {_time(session['ended'])}" if session["ended"] else ""
         typer.echo(f"Process {session['pid']}: {_time(session['started'])}{end}{origin}.")
     for row in reader.acknowledgements():
-        stage = STAGE_BY_KEY[row["stage"]].title if row["stage"] else "before the first stage"
+        stage = stage_title(row["stage"]) if row["stage"] else "before the first stage"
         typer.echo(f"Command {row['command']} took effect: {stage}, step {row['step']}.")
 
 

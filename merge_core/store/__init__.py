@@ -4,6 +4,7 @@
 <home>/index.sqlite                        runs and commands; written by whoever starts or steers
 <home>/runs/<run>/run.sqlite               everything about one run; written by its worker
 <home>/runs/<run>/<artifact>.safetensors   weights and checkpoints, with their hash in run.sqlite
+<home>/runs/<run>/inputs/<i>/<file>        copies of the files of a comparison's teachers
 <home>/runs/<run>/worker.log               what the worker printed
 ```
 Both databases are in WAL mode and readers open them read-only, so looking at a run can neither

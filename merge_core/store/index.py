@@ -7,7 +7,7 @@ import secrets
 import shutil
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +15,7 @@ from typing import Any
 
 from merge_core import places
 from merge_core.errors import RecipeError, StoreError
-from merge_core.recipes import Recipe
+from merge_core.recipes import Comparison, Recipe
 from merge_core.store.databases import (
     INDEX_TABLES,
     RUN_TABLES,
@@ -26,7 +26,7 @@ from merge_core.store.databases import (
     unreadable,
     version,
 )
-from merge_core.store.reader import RunReader
+from merge_core.store.reader import INPUTS, RunReader
 from merge_core.store.summaries import RunSummary, parsed, summary, unreadable_run
 from merge_core.store.writer import RunWriter
 
@@ -63,11 +63,16 @@ class Store:
         self._samples = places.samples() if samples is None else samples
         self._index = self.home / "index.sqlite"
 
-    def create(self, recipe: Recipe, device: str) -> str:
+    def create(self, recipe: Recipe | Comparison, device: str, inputs: Sequence[Path] = ()) -> str:
         """Enter a new run in the index; returns its name. Starting its worker comes after.
 
+        Args:
+            recipe: its settings.
+            device: the device asked for.
+            inputs: the file of each teacher of a comparison; they are copied.
+
         Raises:
-            StoreError: the home directory cannot be written.
+            StoreError: an input cannot be read, or the home directory cannot be written.
             RecipeError: the recipe's name or preset cannot be part of a run's name.
         """
         stem = f"{recipe.name}-{recipe.preset}-s{recipe.seed}"
@@ -76,9 +81,16 @@ class Store:
                 f"The recipe is named {recipe.name!r} with preset {recipe.preset!r}, but a run is "
                 f"named after both: use small letters, digits and single hyphens."
             )
+        for path in inputs:
+            _require_readable(path)
         created = time.time()
         try:
             name, directory = self._new_directory(stem)
+            copies = [f"{number}/{path.name}" for number, path in enumerate(inputs)]
+            for path, copy in zip(inputs, copies, strict=True):
+                into = directory / INPUTS / copy
+                into.parent.mkdir(parents=True)
+                shutil.copyfile(path, into)
             with closing(create(directory / "run.sqlite", RUN_TABLES)) as database:
                 facts = {
                     "name": name,
@@ -87,6 +99,8 @@ class Store:
                     "device_asked": device,
                     "created": created,
                 }
+                if copies:
+                    facts["inputs"] = copies
                 database.execute("BEGIN")
                 database.executemany(
                     "INSERT INTO facts VALUES (?, ?)",
@@ -291,6 +305,15 @@ class Store:
                 index.execute("COMMIT")
             except sqlite3.Error as error:
                 raise unreadable(self._index, error) from error
+
+
+def _require_readable(path: Path) -> None:
+    try:
+        path.open("rb").close()
+    except OSError as error:
+        raise StoreError(
+            f"The file {str(path)!r} cannot be read ({error.strerror}); check the path."
+        ) from error
 
 
 def _unknown(name: str, names: list[str]) -> StoreError:

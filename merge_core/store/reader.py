@@ -13,9 +13,12 @@ import numpy as np
 from merge_core.errors import StoreError
 from merge_core.events import ChannelsKept, Resume, StageFinished
 from merge_core.progress import Headway, headway
-from merge_core.recipes import Recipe
+from merge_core.recipes import Comparison, Recipe, from_json
 from merge_core.store import artifacts
 from merge_core.store.databases import PATIENCE, alive, look, unreadable
+
+INPUTS = "inputs"
+"""The folder of a run with the files that were given to it."""
 
 
 class RunReader:
@@ -64,9 +67,35 @@ class RunReader:
         return {row["key"]: json.loads(row["value"]) for row in rows}
 
     @property
-    def recipe(self) -> Recipe:
+    def recipe(self) -> Recipe | Comparison:
         """The recipe of the run; RecipeError when this version of netweld cannot read it."""
-        return Recipe.from_json(json.dumps(self.facts()["recipe"]))
+        return from_json(json.dumps(self.facts()["recipe"]))
+
+    @property
+    def merge(self) -> Recipe:
+        """The recipe of a run that merges; StoreError for a comparison."""
+        recipe = self.recipe
+        if isinstance(recipe, Recipe):
+            return recipe
+        raise StoreError(
+            f"Run {self.name} is a comparison, but a merge was expected; give a run that "
+            f"`netweld merge` started."
+        )
+
+    @property
+    def comparison(self) -> Comparison:
+        """The recipe of a run that compares; StoreError for a merge."""
+        recipe = self.recipe
+        if isinstance(recipe, Comparison):
+            return recipe
+        raise StoreError(
+            f"Run {self.name} is a merge, but a comparison was expected; compare its "
+            f"teachers with `netweld compare {self.name}`."
+        )
+
+    def inputs(self) -> list[Path]:
+        """The files that were given to the run when it was made, in the order of the teachers."""
+        return [self.directory / INPUTS / file for file in self.facts().get("inputs", [])]
 
     @property
     def device(self) -> str:

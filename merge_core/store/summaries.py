@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from merge_core.progress import headway
-from merge_core.recipes import Recipe
+from merge_core.recipes import Comparison, Recipe, from_json
 from merge_core.store.reader import RunReader
 
-parsed = lru_cache(maxsize=1024)(Recipe.from_json)
+parsed = lru_cache(maxsize=1024)(from_json)
 """Recipes of listed runs: parsing them again would be half the time of a list."""
 
 
@@ -29,7 +29,7 @@ class RunSummary:
     """
 
     name: str
-    recipe: Recipe
+    recipe: Recipe | Comparison
     device: str
     created: float
     state: str
@@ -40,8 +40,14 @@ class RunSummary:
     returned: str | None
     score: float | None
 
+    @property
+    def merge(self) -> Recipe:
+        """The recipe of a run that is known to be a merge."""
+        assert isinstance(self.recipe, Recipe), self.name
+        return self.recipe
 
-def summary(reader: RunReader, recipe: Recipe, created: float) -> RunSummary:
+
+def summary(reader: RunReader, recipe: Recipe | Comparison, created: float) -> RunSummary:
     """The line of a run that can be read."""
     status = reader.status()
     facts = reader.facts()
@@ -61,7 +67,7 @@ def summary(reader: RunReader, recipe: Recipe, created: float) -> RunSummary:
     )
 
 
-def unreadable_run(row: sqlite3.Row, recipe: Recipe, message: str) -> RunSummary:
+def unreadable_run(row: sqlite3.Row, recipe: Recipe | Comparison, message: str) -> RunSummary:
     """The line of a run that is in the index but whose own database cannot be read."""
     return RunSummary(
         name=row["name"],

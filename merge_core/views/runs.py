@@ -7,9 +7,10 @@ from datetime import datetime
 
 import pandas as pd
 
+from merge_core.catalogue import METHOD_BY_KEY
 from merge_core.errors import RecipeError
 from merge_core.presets import find_preset
-from merge_core.recipes import Recipe
+from merge_core.recipes import Comparison, Recipe
 from merge_core.stages import STAGE_BY_KEY, STAGES
 from merge_core.store import RunReader, RunSummary
 
@@ -24,12 +25,17 @@ STATE_WORDS = {
 }
 
 
-def recipe_title(recipe: Recipe) -> str:
+def recipe_title(recipe: Recipe | Comparison) -> str:
     """The title of the preset a recipe came from; its name when no preset has that name."""
     try:
         return find_preset(recipe.name, recipe.preset).title
     except RecipeError:
         return recipe.name
+
+
+def stage_title(key: str) -> str:
+    """The words for a stage of a merge or of a comparison, where a method is a stage."""
+    return METHOD_BY_KEY[key].title if key in METHOD_BY_KEY else STAGE_BY_KEY[key].title
 
 
 def run_label(summary: RunSummary) -> str:
@@ -207,7 +213,7 @@ def verdict(recipe: Recipe, stages: pd.DataFrame) -> Verdict | None:
     )
 
 
-def _number(value: float, recipe: Recipe) -> str:
+def _number(value: float, recipe: Recipe | Comparison) -> str:
     return f"{value:.3f}" if recipe.metric == "accuracy" else f"{value:.4f}"
 
 

@@ -1,0 +1,96 @@
+"""From JSON and from what a user typed to settings, checked against the types of the fields."""
+
+import dataclasses
+import difflib
+import typing
+from typing import Any, Literal
+
+from merge_core.errors import RecipeError
+
+
+def _fields(kind: Any) -> dict[str, Any]:
+    """Field name → resolved type of a settings class."""
+    hints = typing.get_type_hints(kind)
+    return {field.name: hints[field.name] for field in dataclasses.fields(kind)}
+
+
+def _unknown(key: str, name: str, known: list[str]) -> RecipeError:
+    near = difflib.get_close_matches(name, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(known)}."
+    return RecipeError(f"The recipe has no setting {key!r}: {name!r} is unknown; {hint}")
+
+
+def build(kind: Any, value: Any, path: str) -> Any:
+    """A settings value from parsed JSON, checked against the field types."""
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        where = path or "the recipe"
+        if not isinstance(value, dict):
+            raise RecipeError(f"The recipe's {where} is {value!r}, but a JSON object was expected.")
+        hints = _fields(kind)
+        for key in value:
+            if key not in hints:
+                raise _unknown(f"{path}.{key}".lstrip("."), key, list(hints))
+        required = {
+            field.name for field in dataclasses.fields(kind) if field.default is dataclasses.MISSING
+        }
+        missing = sorted(required - value.keys())
+        if missing:
+            raise RecipeError(f"The recipe lacks {', '.join(missing)} in {where}; add it.")
+        return kind(
+            **{key: build(hints[key], v, f"{path}.{key}".lstrip(".")) for key, v in value.items()}
+        )
+    if typing.get_origin(kind) is tuple:
+        inner = typing.get_args(kind)[0]
+        if not isinstance(value, list):
+            raise RecipeError(f"The recipe's {path} is {value!r}, but a list was expected.")
+        return tuple(build(inner, item, path) for item in value)
+    if typing.get_origin(kind) is Literal:
+        choices = typing.get_args(kind)
+        if value not in choices:
+            raise RecipeError(
+                f"The recipe got {path}={value!r}, but it must be one of {', '.join(choices)}."
+            )
+        return value
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise RecipeError(f"The recipe got {path}={value!r}, but {_KIND_WORDS[kind]} was expected.")
+    return value
+
+
+_KIND_WORDS = {int: "a whole number", float: "a number", str: "a word"}
+
+
+def _parse(kind: Any, text: str, key: str) -> Any:
+    """A value of type `kind` from what a user typed."""
+    if typing.get_origin(kind) is tuple:
+        return [_parse(typing.get_args(kind)[0], part, key) for part in text.split(",") if part]
+    if kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError as error:
+            raise RecipeError(
+                f"The recipe got {key}={text!r}, but {_KIND_WORDS[kind]} was expected."
+            ) from error
+    return text
+
+
+def replaced(value: Any, path: list[str], text: str, key: str) -> Any:
+    """`value` with the setting at `path` replaced by what `text` says."""
+    hints = _fields(type(value))
+    name = path[0]
+    if name not in hints:
+        raise _unknown(key, name, list(hints))
+    kind = hints[name]
+    if isinstance(kind, type) and dataclasses.is_dataclass(kind):
+        if len(path) == 1:
+            parts = ", ".join(f"{key}.{part}" for part in _fields(kind))
+            raise RecipeError(f"The setting {key!r} has parts; set one of {parts}.")
+        new = replaced(getattr(value, name), path[1:], text, key)
+    elif len(path) > 1:
+        raise RecipeError(
+            f"The setting {name!r} has no parts, but {key!r} was given; set {name!r}."
+        )
+    else:
+        new = build(kind, _parse(kind, text, key), key)
+    return dataclasses.replace(value, **{name: new})
