@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from merge_core.channels import ChannelGraph, check, concatenate, flops, trace
-from merge_core.data import Dataset, augmentation, load
+from merge_core.data import Dataset, Split, augmentation, load
 from merge_core.description import LAW_TOLERANCE
 from merge_core.devices import derived_seed, generator
 from merge_core.errors import DivergedError, GraphError
@@ -156,16 +156,23 @@ class _Run:
             del trained["fine_tune"]
         for stage, job in trained.items():
             epochs, cost, per_epoch = 0, 0.0, 0
+            examples = len(self.examples(stage))
             if job is not None:
                 training, cost = job
                 epochs = training.epochs
-                per_epoch = steps_per_epoch(len(self.data.train), training.batch_size)
+                per_epoch = steps_per_epoch(examples, training.batch_size)
             yield StagePlanned(
                 stage=stage,
                 epochs=epochs,
                 steps=epochs * per_epoch,
-                flops=_STEP_FLOPS * cost * epochs * len(self.data.train),
+                flops=_STEP_FLOPS * cost * epochs * examples,
             )
+
+    def examples(self, stage: str) -> Split:
+        """What a stage trains on: the training split, of which each teacher may have one half."""
+        if self.recipe.data.halves == "disjoint" and stage in ("teacher_a", "teacher_b"):
+            return self.data.halves[stage == "teacher_b"]
+        return self.data.train
 
     def over(self, stage: str) -> StageFinished | None:
         """The stage as the resume has it, if it is over."""
@@ -232,7 +239,7 @@ class _Run:
             stage=stage,
             network=network,
             training=training,
-            train=self.data.train,
+            train=self.examples(stage),
             heldout=self.data.heldout,
             augment=self.augment,
             draws=self.draws(f"train/{stage}"),

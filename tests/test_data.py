@@ -39,6 +39,15 @@ def test_digits_splits_are_disjoint_and_complete(tmp_path: Path) -> None:
     assert len(rows.unique(dim=0)) == 1797
 
 
+@pytest.mark.parametrize("train", [40, 41])
+def test_halves_share_no_example_and_leave_none_out(train: int, tmp_path: Path) -> None:
+    data = load(Data(name="digits", train=train, heldout=20, test=30), 0, tmp_path)
+    first, second = data.halves
+    assert 0 <= len(second) - len(first) <= 1
+    assert torch.equal(torch.cat([first.inputs, second.inputs]), data.train.inputs)
+    assert torch.equal(torch.cat([first.targets, second.targets]), data.train.targets)
+
+
 @pytest.mark.parametrize("shape", [(427, 640)])
 def test_photo_blocks_are_disjoint_with_a_margin(shape: tuple[int, int]) -> None:
     """Every two blocks leave at least three untouched pixels between all their patches."""

@@ -1,5 +1,7 @@
 """A whole merge: the order of its events, its exactness, and how the result is chosen."""
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -63,6 +65,24 @@ def test_plans_say_what_is_done(finished_merge) -> None:
     cost = {s: plans[s].flops / plans[s].epochs for s in ("gates", "teacher_a")}
     ratio = cost["gates"] / cost["teacher_a"]
     assert 1.9 < ratio < 4.0  # sine's only hidden layer doubles; deep layers cost four times
+
+
+def test_teachers_may_learn_from_disjoint_halves(tmp_path) -> None:
+    """They train on half the examples each; the stages after them on all."""
+    plans = {}
+    for halves in ("shared", "disjoint"):
+        events = merge(small("digits", **{"data.halves": halves}), "cpu", data_dir=tmp_path)
+        first = next(e for e in events if isinstance(e, EpochFinished))
+        planned = itertools.takewhile(
+            lambda e: isinstance(e, StagePlanned),
+            merge(small("digits", **{"data.halves": halves}), "cpu", data_dir=tmp_path),
+        )
+        plans[halves] = {e.stage: e for e in planned if isinstance(e, StagePlanned)}
+        plan = plans[halves]["teacher_a"]
+        assert first.step == plan.steps // plan.epochs
+    for stage, plan in plans["shared"].items():
+        part = 2 if stage in ("teacher_a", "teacher_b") else 1
+        assert plans["disjoint"][stage].flops * part == pytest.approx(plan.flops)
 
 
 def test_the_fresh_big_student_computes_the_teachers_mean(finished_merge) -> None:

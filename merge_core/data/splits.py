@@ -32,6 +32,13 @@ class Dataset:
     heldout: Split
     test: Split
 
+    @property
+    def halves(self) -> tuple[Split, Split]:
+        """The training split in two disjoint halves, for teachers that saw different examples."""
+        middle = len(self.train) // 2
+        inputs, targets = self.train.inputs, self.train.targets
+        return Split(inputs[:middle], targets[:middle]), Split(inputs[middle:], targets[middle:])
+
     def to(self, device: str) -> "Dataset":
         """The same data set on `device`."""
         return Dataset(self.train.to(device), self.heldout.to(device), self.test.to(device))
