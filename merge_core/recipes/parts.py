@@ -26,6 +26,8 @@ class Data:
         noise: standard deviation of what the recipe adds: to the targets of `sine`, to the pixels
             of `textures`; the other data sets take none.
         augment: random changes of the training images, redrawn for every batch.
+        halves: "shared": every teacher learns from the whole training split; "disjoint": teacher A
+            from one half of it, teacher B from the other, and all later stages from the whole.
         normalise: "data" brings colours to mean 0 and deviation 1 over the data set; "imagenet"
             uses the figures of ImageNet, as many public checkpoints for other data sets do.
         source: for `images` and `imagewoof`: name of a folder, `.zip` or `.npz` file in the data
@@ -53,6 +55,7 @@ class Data:
     augment: Literal[
         "none", "flips", "flips and quarter turns", "shifts", "flips and shifts", "flips and crops"
     ] = "none"
+    halves: Literal["shared", "disjoint"] = "shared"
     normalise: Literal["data", "imagenet"] = "data"
     source: str = ""
     side: int = 0
