@@ -60,11 +60,15 @@ class Merged:
         network: of the teachers' class and widths; of a method that costs all networks at test
             time, a module that holds them.
         learned: what the method found out on the way, by name, e.g. the weight of each teacher.
+        sources: for every space, which of the teachers' channels went into each of the network's:
+            `(size, m)` int64, numbered as in the big student (channel i of teacher t is
+            t · size + i). In spaces not named, channel i of every teacher. Repair needs it.
         training_flops: floating-point operations of its training, forward and backward.
     """
 
     network: nn.Module
     learned: Mapping[str, Tensor] = field(default_factory=dict)
+    sources: Mapping[str, Tensor] = field(default_factory=dict)
     training_flops: float = 0.0
 
 
@@ -103,6 +107,11 @@ class Choice:
     gates: Mapping[str, Tensor]
     open_probability: Mapping[str, Tensor]
     kept: Mapping[str, Tensor]
+
+    @property
+    def sources(self) -> dict[str, Tensor]:
+        """The kept channels as the sources of the student's; `(size, 1)` for every space."""
+        return {space: kept[:, None] for space, kept in self.kept.items()}
 
     def cut(self, graph: ChannelGraph) -> nn.Module:
         """The student: the gates absorbed by the layers that read them, the kept channels left."""

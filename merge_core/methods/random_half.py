@@ -51,4 +51,6 @@ def merge(
     big = concatenate(teachers, graph)
     big_graph = trace(big, setting.example)
     choice = yield from RANDOM_HALF.choose(big, big_graph, setting, None)
-    return Merged(network=choice.cut(big_graph).eval(), learned=choice.kept)
+    return Merged(
+        network=choice.cut(big_graph).eval(), learned=choice.kept, sources=choice.sources
+    )
