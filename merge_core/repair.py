@@ -1,14 +1,22 @@
-"""Batch-norm statistics, measured afresh after the network around them has changed."""
+"""Repair: channels of a merged network vary again as those of its teachers did.
+
+Batch-norm statistics are measured afresh after the network around them has changed; where there is
+no norm, scale and shift go into the layers themselves (REPAIR).
+"""
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from merge_core.channels import ChannelGraph
+from merge_core.channels.parts import parts_of
+from merge_core.channels.rebuild import named_tensors
 from merge_core.data import Split
+from merge_core.written import Layer, Norm, measured, steps
 
 
 def has_norm_statistics(network: nn.Module) -> bool:
@@ -17,6 +25,8 @@ def has_norm_statistics(network: nn.Module) -> bool:
 
 
 Network = TypeVar("Network", bound=nn.Module)
+
+_STILL = 1e-6  # of the largest deviation in a layer; a channel that varies less never varies
 
 
 @torch.no_grad()
@@ -40,16 +50,127 @@ def norms_reestimated(
         augment: the recipe's augmentation.
         draws: its generator.
     """
-    fresh = copy.deepcopy(network).eval()
-    for module in fresh.modules():
-        if isinstance(module, _BatchNorm) and module.track_running_stats:
-            module.reset_running_stats()
-            module.momentum = None  # torch's word for a cumulative average
-            module.train()
-    for inputs in split.inputs.split(batch_size):
-        if len(inputs) > 1:
-            fresh(augment(inputs, draws))
-    for ours, theirs in zip(fresh.modules(), network.modules(), strict=True):
-        if isinstance(ours, _BatchNorm) and isinstance(theirs, _BatchNorm):
-            ours.momentum = theirs.momentum
+    fresh = copy.deepcopy(network)
+    batches = (each for each in split.inputs.split(batch_size) if len(each) > 1)
+    _renorm(fresh, (augment(inputs, draws) for inputs in batches))
     return fresh.eval()
+
+
+def _renorm(network: nn.Module, batches: Iterable[Tensor]) -> None:
+    """Put the mean over batches of each batch's statistics into the network's norms; eval mode."""
+    network.eval()
+    norms = [m for m in network.modules() if isinstance(m, _BatchNorm) and m.track_running_stats]
+    momenta = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.reset_running_stats()
+        norm.momentum = None  # torch's word for a cumulative average
+        norm.train()
+    for inputs in batches:
+        network(inputs)
+    for norm, momentum in zip(norms, momenta, strict=True):
+        norm.momentum = momentum
+        norm.eval()
+
+
+@torch.no_grad()
+def repaired(
+    network: Network,
+    teachers: Sequence[nn.Module],
+    graph: ChannelGraph,
+    inputs: Tensor,
+    batch_size: int,
+    *,
+    sources: Mapping[str, Tensor] | None = None,
+    shares: Sequence[float] | None = None,
+) -> Network:
+    """A copy of a merged network whose channels vary as those of its teachers did; in eval mode.
+
+    REPAIR (Jordan et al. 2023, "REPAIR: REnormalizing Permuted Activations for Interpolation
+    Repair", section 3): the mean of channels that are only partly alike varies less than each of
+    them, and from layer to layer less. So every channel is scaled and shifted until its mean and
+    its standard deviation are the means of the teachers' means and standard deviations.
+
+    What is measured is what every convolution and linear layer writes into a free space. Where a
+    batch norm takes that at once, the norm does it: its statistics are re-estimated, while its
+    scale and shift, which are the mean and deviation that it writes, come from the merge.
+    Everywhere else scale and shift go into the layer's own weight and bias, one layer after the
+    other in order of execution, each measured behind those before it. The network keeps its class
+    and its parameters: a layer without a bias is only scaled, so its channels get their deviations
+    and not their means; a channel that never varies is only shifted. The layers that write the
+    output, and what `nn.MultiheadAttention` computes inside, are left as they are.
+
+    Costs about half a forward pass over the inputs for every layer that is corrected, and one for
+    all norms.
+
+    Args:
+        network: the merged network, of the teachers' class and widths.
+        teachers: the networks that it was made of.
+        graph: the channel graph of each of them.
+        inputs: `(examples, ...)`, two or more of the training split.
+        batch_size: examples that are passed at once; as large as in training for batch norms.
+        sources: for every space, which of the teachers' channels went into each of the network's:
+            int64 of shape (size, m), numbered as in the big student (channel i of teacher t is
+            t · size + i). By default, and in spaces not named, channel i of every teacher.
+        shares: the weight of each of the m columns; alike by default.
+    """
+    fixed = copy.deepcopy(network).eval()
+    batches = [each for each in inputs.split(batch_size) if len(each) > 1]
+    order = steps(fixed, graph, batches[0][:2])
+    layers = [step for step in order if isinstance(step, Layer)]
+    of_teachers = [measured(teacher, layers, batches) for teacher in teachers] if layers else []
+    norms_wait = False
+    for step in order:
+        if isinstance(step, Norm):
+            norms_wait = True
+            continue
+        if norms_wait:
+            _renorm(fixed, batches)
+            norms_wait = False
+        goal = _goal(
+            step, graph, [seen[step.weight] for seen in of_teachers], sources or {}, shares
+        )
+        _correct(fixed, step, measured(fixed, [step], batches)[step.weight], goal)
+    if norms_wait:
+        _renorm(fixed, batches)
+    return fixed
+
+
+def _goal(
+    layer: Layer,
+    graph: ChannelGraph,
+    of_teachers: Sequence[Tensor],
+    sources: Mapping[str, Tensor],
+    shares: Sequence[float] | None,
+) -> Tensor:
+    """Mean and deviation that every element of a layer's output should have; `(2, elements)`.
+
+    NaN where nothing is to be corrected.
+    """
+    goal = torch.full_like(of_teachers[0], torch.nan)
+    for space, parts in parts_of(graph, [layer.weight]).items():
+        for part in parts:
+            if part.dim != layer.dim:
+                continue
+            size = len(part.index)
+            theirs = torch.cat([seen[:, part.index] for seen in of_teachers], 1)  # (2, N·size, k)
+            own = torch.arange(size)[:, None] + size * torch.arange(len(of_teachers))
+            columns = sources.get(space, own)
+            weights = torch.tensor(shares or [1 / columns.shape[1]] * columns.shape[1]).double()
+            goal[:, part.index] = torch.einsum("asmk,m->ask", theirs[:, columns.cpu()], weights)
+    return goal
+
+
+def _correct(network: nn.Module, layer: Layer, seen: Tensor, goal: Tensor) -> None:
+    """Scale and shift what the layer writes from what was seen to the goal; `(2, elements)`."""
+    (mean, deviation), (mean_goal, deviation_goal) = seen, goal
+    scale = torch.where(deviation > _STILL * deviation.max(), deviation_goal / deviation, 1.0)
+    shift = mean_goal - scale * mean
+    scale, shift = scale.nan_to_num(1.0), shift.nan_to_num(0.0)
+    tensors = named_tensors(network)
+    weight = tensors[layer.weight]
+    shape = [1] * weight.dim()
+    shape[layer.dim] = -1
+    weight.mul_(scale.to(weight).view(shape))
+    if layer.bias is not None:
+        bias = tensors[layer.bias]
+        bias.mul_(scale.to(bias)).add_(shift.to(bias))
