@@ -67,9 +67,7 @@ def carry_out(work: Work) -> Iterator[Event]:
     # Torch takes seconds to import; meanwhile the run is already held and its heart beats.
     import torch
 
-    from merge_core.comparisons import compare
     from merge_core.devices import resolve
-    from merge_core.strategies import merge
 
     device = resolve(work.device)
     work.note("device", device)
@@ -85,8 +83,12 @@ def carry_out(work: Work) -> Iterator[Event]:
     )
     data = places.data_directory()
     if isinstance(work.recipe, Recipe):
+        from merge_core.strategies import merge
+
         yield from merge(work.recipe, device, resume=work.resume, data_dir=data)
     else:
+        from merge_core.comparisons import compare
+
         yield from compare(
             work.recipe,
             device,

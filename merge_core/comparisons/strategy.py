@@ -10,17 +10,21 @@ from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
 from merge_core import checkpoints
+from merge_core.barrier import POINTS, lines
 from merge_core.catalogue import METHOD_BY_KEY, Card
 from merge_core.channels import flops, trace
+from merge_core.comparisons.alignment import PASSES, align
 from merge_core.comparisons.judging import Scores, judged
 from merge_core.data import Dataset, Split, augmentation, load
 from merge_core.devices import derived_seed, generator
 from merge_core.errors import NetweldError
 from merge_core.events import (
+    Arrays,
     EpochFinished,
     Event,
     Progress,
@@ -33,7 +37,7 @@ from merge_core.methods import Merged, Setting, implementation
 from merge_core.methods.base import STEP_COST
 from merge_core.models import build
 from merge_core.recipes import Comparison
-from merge_core.repair import has_norm_statistics, norms_reestimated
+from merge_core.repair import repaired
 from merge_core.training import Job, fit, state_arrays, steps_per_epoch
 
 _FEW = 256  # numbers that a method has learned are kept as facts up to so many
@@ -124,17 +128,21 @@ class _Run:
     def events(self) -> Iterator[Event]:
         yield from self.plan()
         yield from self.judged_teachers()
+        arrays = yield from self.aligned()
+        yield from self.barrier(arrays)
         for key in self.comparison.methods:
             yield from self.tried(METHOD_BY_KEY[key])
 
     def plan(self) -> Iterator[StagePlanned]:
         count = len(self.teachers)
         once = sum(len(s) for s in (self.seen.train, self.seen.heldout, self.seen.test))
-        work = {"teachers": count * once}
+        few = len(self.seen.train)
+        lines = len(self.line_splits()) * len(POINTS) * 3 * few
+        work = {"teachers": count * once, "alignment": PASSES * few, "barrier": lines}
         for key in self.comparison.methods:
             work[key] = self.work_of(METHOD_BY_KEY[key], once)
         for stage, examples in work.items():
-            epochs = 0 if stage == "teachers" else self.comparison.fine_tune.epochs
+            epochs = self.comparison.fine_tune.epochs if stage in METHOD_BY_KEY else 0
             yield StagePlanned(
                 stage=stage, epochs=epochs, steps=examples, flops=float(examples * self.forward)
             )
@@ -169,6 +177,58 @@ class _Run:
             stage="teachers", scores={}, seconds=time.perf_counter() - start, facts=facts
         )
 
+    def aligned(self) -> Generator[Event, None, Arrays]:
+        """Similarities and matchings of the first two teachers; returns their arrays."""
+        if done := self.resume.finished.get("alignment"):
+            return done.arrays
+        start = time.perf_counter()
+        yield self.begin("alignment")
+        shape = self.comparison.data.shape
+        draws = self.draws("alignment")
+        arrays, facts = align(*self.teachers[:2], self.graph, self.batches, shape, draws)
+        facts["examples"] = len(self.seen.train)
+        yield StageFinished(
+            stage="alignment",
+            scores={},
+            seconds=time.perf_counter() - start,
+            arrays=arrays,
+            facts=facts,
+        )
+        return arrays
+
+    def batches(self, networks: int) -> Iterator[Tensor]:
+        """The examples that statistics are measured on, on their way through so many networks."""
+        for inputs in self.setting.batches():
+            yield inputs
+            self.advance(networks * len(inputs))
+
+    def line_splits(self) -> dict[str, Split]:
+        few = len(self.seen.train)
+        test = self.seen.test
+        return {"train": self.seen.train, "test": Split(test.inputs[:few], test.targets[:few])}
+
+    def barrier(self, alignment: Arrays) -> Iterator[Event]:
+        """Loss and accuracy between the first two teachers, as they are and matched by weights."""
+        if "barrier" in self.resume.finished:
+            return
+        start = time.perf_counter()
+        yield self.begin("barrier")
+        orders = {
+            space.name: torch.from_numpy(np.array(alignment[f"{space.name}|match_weights"]))
+            for space in self.graph.free
+        }
+        splits = self.line_splits()
+        found = lines(*self.teachers[:2], self.graph, orders, splits, self.seen.train.inputs)
+        facts = {
+            "points": list(POINTS),
+            "curves": {kind: line.scores for kind, line in found.items()},
+            "barrier": {kind: line.barrier for kind, line in found.items()},
+            "examples": {name: len(split) for name, split in splits.items()},
+        }
+        yield StageFinished(
+            stage="barrier", scores={}, seconds=time.perf_counter() - start, facts=facts
+        )
+
     def tried(self, card: Card) -> Iterator[Event]:
         """One method from the teachers to its best network, or the sentence why it cannot."""
         if card.key in self.resume.finished:
@@ -194,7 +254,7 @@ class _Run:
         cost = 0.0
         if card.size == "one network":
             begun = time.perf_counter()
-            networks["repaired"] = self.repaired(merged.network)
+            networks["repaired"] = self.repaired(merged)
             seconds["repair"] = time.perf_counter() - begun
             after["repaired"] = judged(networks["repaired"], self.seen, self.advance)
             if self.comparison.fine_tune.epochs:
@@ -234,22 +294,21 @@ class _Run:
             try:
                 event = next(events)
             except StopIteration as end:
-                self.done = int(self.done)
                 return end.value
             if isinstance(event, Progress | EpochFinished):
                 self.done = event.step * per_step
                 yield Progress(stage=self.stage, step=self.done)
 
-    def repaired(self, network: nn.Module) -> nn.Module:
-        """The network with the statistics of its channels put right, in the way that it has."""
+    def repaired(self, merged: Merged) -> nn.Module:
+        """The network with the statistics of its channels put right."""
         self.advance(len(self.seen.train))
-        assert has_norm_statistics(network)
-        return norms_reestimated(
-            network,
-            self.seen.train,
+        return repaired(
+            merged.network,
+            self.teachers,
+            self.graph,
+            self.seen.train.inputs,
             self.comparison.fine_tune.batch_size,
-            augmentation("none"),
-            self.draws("repair"),
+            sources=merged.sources,
         )
 
     def fine_tuned(self, network: nn.Module) -> Iterator[Event]:
