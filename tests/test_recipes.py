@@ -22,10 +22,36 @@ def test_every_preset_survives_json(preset) -> None:
 
 
 def test_every_recipe_of_the_plan_has_a_quick_preset() -> None:
-    assert set(recipe_names()) == {"sine", "digits", "photos", "textures", "mnist-lenet"}
+    embedded = {"sine", "digits", "photos", "textures"}
+    papers = {
+        "imagewoof-lenet": 6000,
+        "imagewoof-resnet18": 600,
+        "cifar100-resnet20": 600,
+        "cifar10-vgg11": 600,
+        "imagenet-resnet18": 150,
+        "sine": 900,
+    }
+    assert set(recipe_names()) == {*embedded, *papers, "mnist-lenet", "images"}
     for name in recipe_names():
         assert find_preset(name, "quick").recipe.name == name
-    assert find_preset("sine", "paper").recipe.teacher.epochs == 300
+    for name, epochs in papers.items():
+        recipe = find_preset(name, "paper").recipe
+        assert 2 * recipe.teacher.epochs + recipe.extra_epochs == epochs
+
+
+@pytest.mark.parametrize(
+    ("name", "end"),
+    [
+        ("imagewoof-resnet18", 6.55),
+        ("cifar100-resnet20", 7.25),
+        ("cifar10-vgg11", 0.355),
+        ("imagenet-resnet18", 6.11),
+    ],
+)
+def test_the_papers_schedules_end_where_its_code_does(name: str, end: float) -> None:
+    law = find_preset(name, "paper").recipe.gates.schedule
+    last = float(law.values()[-1])
+    assert last + law.growth * last**0.5 == pytest.approx(end, rel=0.01)  # after the last epoch
 
 
 def test_settings_are_replaced_by_dotted_keys() -> None:
