@@ -5,7 +5,7 @@ between their losses (Frankle et al. 2020, "Linear mode connectivity and the lot
 hypothesis", section 2; as a difference from the interpolated losses in Entezari et al. 2022).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -83,6 +83,7 @@ def line(
     graph: ChannelGraph | None = None,
     inputs: Tensor | None = None,
     batch_size: int = 250,
+    done: Callable[[int], None] = lambda examples: None,
 ) -> Line:
     """Scores on the line between two networks as they lie.
 
@@ -93,6 +94,7 @@ def line(
         graph, inputs, batch_size: given, the networks between the ends are repaired on these
             inputs (see `repair.repaired`), each to its own mean of the ends' statistics. The ends
             are the networks themselves.
+        done: called after every evaluation with its number of examples.
     """
     assert points[0] == 0, points
     assert points[-1] == 1, points
@@ -106,6 +108,7 @@ def line(
         for name, split in splits.items():
             for key, value in evaluate(network, split).items():
                 scores[name].setdefault(key, []).append(value)
+            done(len(split))
     return Line(points=tuple(points), scores=scores)
 
 
@@ -117,6 +120,7 @@ def lines(
     splits: Mapping[str, Split],
     inputs: Tensor,
     points: Sequence[float] = POINTS,
+    done: Callable[[int], None] = lambda examples: None,
 ) -> dict[Kind, Line]:
     """The lines from a to b as it is, to b in a's order, and the latter repaired.
 
@@ -127,10 +131,11 @@ def lines(
         splits: what to evaluate on, by name.
         inputs: `(examples, ...)` of the training split, to repair on.
         points: shares of b, ascending from 0 to 1.
+        done: called after every evaluation with its number of examples.
     """
     matched = permute(b, graph, orders).eval()
     return {
-        "naive": line(a, b, splits, points),
-        "matched": line(a, matched, splits, points),
-        "repaired": line(a, matched, splits, points, graph=graph, inputs=inputs),
+        "naive": line(a, b, splits, points, done=done),
+        "matched": line(a, matched, splits, points, done=done),
+        "repaired": line(a, matched, splits, points, graph=graph, inputs=inputs, done=done),
     }

@@ -70,9 +70,9 @@ def align(
         "spaces": [{"name": space.name, "size": space.size} for space in graph.free],
         "objective": by_weights.objective,
     }
-    pictures = [_pictures(network, graph, shape) for network in (a, b)]
-    if pictures[0] is not None and pictures[1] is not None:
-        arrays["first|a"], arrays["first|b"] = pictures
+    first_a, first_b = (_pictures(network, graph, shape) for network in (a, b))
+    if first_a is not None and first_b is not None:
+        arrays |= {"first|a": first_a, "first|b": first_b}
         facts["first_layer"] = {"space": graph.free[0].name}
     return arrays, facts
 
