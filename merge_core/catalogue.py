@@ -52,6 +52,77 @@ METHODS: tuple[Card, ...] = (
         size="one network",
     ),
     Card(
+        key="weight_matching",
+        title="Weight matching",
+        source="Ainsworth et al., Git Re-Basin, 2023, section 3.2 and Algorithm 3 (MergeMany)",
+        about=(
+            "The channels of a network can be put in any order without changing what it computes. "
+            "This finds the order of each teacher in which its weights are most alike those of the "
+            "others, layer after layer until none can be improved, and then takes the mean. It "
+            "needs no data and takes seconds."
+        ),
+        gives_back="permuted copy",
+        needs="weights",
+        teachers=0,
+        size="one network",
+    ),
+    Card(
+        key="activation_matching",
+        title="Activation matching",
+        source="Li et al., Convergent learning, 2016; Git Re-Basin, section 3.1",
+        about=(
+            "Two channels that rise and fall together on the same examples do the same work. Each "
+            "channel is matched with one of every other teacher so that their correlations sum to "
+            "the most, consistently among all teachers, and then the mean is taken."
+        ),
+        gives_back="permuted copy",
+        needs="activations",
+        teachers=0,
+        size="one network",
+    ),
+    Card(
+        key="soft_top_k",
+        title="Soft top-k matching",
+        source="an old suggestion: average each node with the k most similar ones",
+        about=(
+            "Each channel of the first teacher is averaged with the three most similar ones of "
+            "every other teacher, the more similar the heavier. The more of them are blurred into "
+            "one, the less is left of the other teacher: a high score may be the first teacher's."
+        ),
+        gives_back="permuted copy",
+        needs="activations",
+        teachers=0,
+        size="one network",
+    ),
+    Card(
+        key="transport",
+        title="Optimal-transport fusion",
+        source="Singh and Jaggi, Model fusion via optimal transport, 2020, section 4",
+        about=(
+            "A transport plan moves every channel of the other teachers to the first one's at the "
+            "least total distance between what they carry, in parts if need be, and the mean is "
+            "taken. A little entropy keeps the plan soft; with much of it the other teachers fade."
+        ),
+        gives_back="neither",
+        needs="activations",
+        teachers=0,
+        size="one network",
+    ),
+    Card(
+        key="zip",
+        title="Zip",
+        source="Stoica et al., ZipIt!, 2024, section 4.1",
+        about=(
+            "Some channels have their like in the same network and not in the other. All channels "
+            "of both teachers are paired by correlation, within and across, and each pair becomes "
+            "one channel, its mean."
+        ),
+        gives_back="permuted copy",
+        needs="activations",
+        teachers=2,
+        size="one network",
+    ),
+    Card(
         key="output_ensemble",
         title="Output ensemble",
         source="Hansen and Salamon, Neural network ensembles, 1990",

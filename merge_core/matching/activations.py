@@ -43,6 +43,15 @@ def likeness(moments: Moments, a: int, b: int) -> Tensor:
     return correlation(moments, a, b) + _TIE * torch.nan_to_num(concordance, 0.0, 0.0, 0.0)
 
 
+def sharpened(alike: Tensor) -> Tensor:
+    """Fisher's z of a likeness: −∞ to ∞, where only an equal channel is infinitely alike.
+
+    What is small between two mediocre correlations and large between two high ones becomes even,
+    so that weights which depend on the difference prefer the equal channel to a similar one.
+    """
+    return torch.atanh((alike / (1 + _TIE)).clamp(-1, 1))
+
+
 def distance(moments: Moments, a: int, b: int) -> Tensor:
     """The mean squared difference of network a's units (rows) from network b's; (size, size)."""
     variances = moments.variance(a)[:, None] + moments.variance(b)[None]

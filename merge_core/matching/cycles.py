@@ -44,6 +44,17 @@ def between(orders: Sequence[Mapping[str, Tensor]], a: int, b: int) -> dict[str,
     return {name: orders[b][name][torch.argsort(order)] for name, order in orders[a].items()}
 
 
+def sources(orders: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Which channels stand in one place: for every space int64 of shape (size, networks).
+
+    Numbered as in the big student: channel i of network t is t · size + i.
+    """
+    return {
+        name: torch.stack([each[name] + t * len(each[name]) for t, each in enumerate(orders)], 1)
+        for name in orders[0]
+    }
+
+
 def merge_many(
     networks: Sequence[nn.Module], graph: ChannelGraph, generator: torch.Generator
 ) -> ManyMatching:

@@ -6,11 +6,12 @@ for merging by hand; transport is Singh and Jaggi (2020), "Model fusion via opti
 section 4; its entropic form is Cuturi (2013), "Sinkhorn distances".
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
 
+from merge_core.activations import Moments
 from merge_core.channels import ChannelGraph
 from merge_core.channels.parts import Part, parts_of
 from merge_core.channels.rebuild import named_tensors, rebuild
@@ -106,3 +107,31 @@ def _mixed(tensor: Tensor, part: Part, mixture: Tensor) -> Tensor:
     rows = mixture.to(tensor) @ units.reshape(len(mixture), -1)
     mixed = rows.view(units.shape).movedim(0, part.dim)
     return tensor.index_copy(part.dim, index, mixed)
+
+
+def blend(
+    networks: Sequence[nn.Module],
+    graph: ChannelGraph,
+    moments: Mapping[str, Moments],
+    mixture: Callable[[Moments, int], Tensor],
+) -> tuple[list[nn.Module], dict[str, Tensor]]:
+    """All networks in the first one's order, every other one through mixtures of its channels.
+
+    Args:
+        networks: of the architecture of `graph`; the first stays as it is.
+        graph: their channel graph.
+        moments: of all of them, from `activations.observe`.
+        mixture: from a space's moments and a network's number, the mixture for `mix`.
+
+    Returns:
+        The networks, and for every space which channel of each has the largest share in channel i
+        of the first: int64 of shape (size, networks), numbered as in the big student.
+    """
+    moved = [networks[0]]
+    columns = {name: [torch.arange(each.size)] for name, each in moments.items()}
+    for number, network in enumerate(networks[1:], start=1):
+        mixtures = {name: mixture(each, number) for name, each in moments.items()}
+        moved.append(mix(network, graph, mixtures))
+        for name, each in mixtures.items():
+            columns[name].append(each.argmax(1).cpu() + number * len(each))
+    return moved, {name: torch.stack(each, 1) for name, each in columns.items()}
