@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from merge_core import bench_graph
-from merge_core.models import DigitsCNN
+from merge_core.models.small import DigitsCNN
 
 
 def numbers(line: str) -> list[float]:

@@ -103,6 +103,24 @@ class Recurrent(nn.Module):
         return {"logits": self.head(x.amax((2, 3)))}
 
 
+class Asking(nn.Module):
+    """Code that differs between the modes, with widths as numbers in either."""
+
+    def __init__(self, plainly: bool = False) -> None:
+        super().__init__()
+        self.one, self.two = nn.Conv2d(3, 4, 3), nn.Conv2d(4, 6, 1)
+        self.plainly = plainly
+        self.head = nn.Linear(6 * 9, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.one(x).relu()
+        if self.plainly:  # a function in C, which takes no other value for the mode than a bool
+            x = torch.dropout(x, 0.0, self.training)
+        elif self.training:
+            x = x.view(-1, 4, 9).view(len(x), -1, 3, 3)
+        return self.head(self.two(x).relu().reshape(len(x), 54))
+
+
 class Mixing(nn.Module):
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -124,6 +142,8 @@ class Mixing(nn.Module):
 IMAGES, TOKENS, ROWS = (3, 3, 5, 5), (3, 5), (3, 4, 5)
 GOOD = {
     "literal view": (LiteralView, IMAGES),
+    "asking for the mode": (Asking, IMAGES),
+    "mode for a function in C": (lambda: Asking(plainly=True), IMAGES),
     "zero padding": (ZeroPadded, IMAGES),
     "blank channels": (Blank, IMAGES),
     "attention": (lambda: Transformer(False), TOKENS),

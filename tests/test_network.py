@@ -13,7 +13,7 @@ from merge_core.channels import check, trace
 from merge_core.description import Description
 from merge_core.errors import StoreError
 from merge_core.inspection import describe, inspect, randomised
-from merge_core.models import DigitsCNN
+from merge_core.models.small import DigitsCNN
 from merge_core.plots.network import spaces_diagram
 from merge_core.views.network import diagram, layer_table, space_table
 

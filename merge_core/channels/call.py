@@ -32,8 +32,8 @@ class Guide:
     """
 
     spaces: dict[tuple[str, int], Tensor]
-    chunks: dict[tuple[str, bool, str, int], list[Tensor]]
-    gathers: dict[tuple[str, bool, str, int], list[Tensor]] = field(default_factory=dict)
+    chunks: dict[tuple[str, bool | None, str, int], list[Tensor]]
+    gathers: dict[tuple[str, bool | None, str, int], list[Tensor]] = field(default_factory=dict)
 
 
 class Tag(int):
@@ -71,7 +71,7 @@ class Mark:
     """One use of a site in a trace: which, and the identities whose number it depends on."""
 
     layer: str
-    training: bool
+    training: bool | None
     site: str
     number: int
     lines: dict[int, Tensor] = field(default_factory=dict)

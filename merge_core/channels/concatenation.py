@@ -59,6 +59,7 @@ def concatenate(
     target = layout(models[0], graph, sizes, {name: sum(each) for name, each in rows.items()}, hook)
 
     result = {}
+    where = _Places(graph)
     for name, first in teachers[0].items():
         parts = [tensors[name].detach() for tensors in teachers]
         if name in graph.axes:
@@ -71,10 +72,10 @@ def concatenate(
                         begin = sum(rows[name][:number])
                         place.append(torch.arange(begin, begin + rows[name][number]))
                     else:
-                        place.append(_place(old, new, graph, number, part.shape[dim]))
+                        place.append(where.of(old, new, number, part.shape[dim]))
                 places.append(place)
             mean = shares if name in graph.averaged and not apart else None
-            result[name] = _assemble(name, parts, places, graph.axes[name], mean)
+            result[name] = _assemble(where, name, parts, places, graph.axes[name], mean)
         elif first.dim() or first.is_floating_point():
             result[name] = _shared(name, parts)
         else:
@@ -92,7 +93,7 @@ def concatenate(
         count = int(before.max()) + 1
         labels = torch.empty(len(new.space), dtype=torch.long)
         for number in range(len(models)):
-            into = _place(old, new, graph, number, len(old.space))
+            into = where.of(old, new, number, len(old.space))
             labels[into] = number * count + before
         return labels if int(labels.max()) else None
 
@@ -154,21 +155,47 @@ def _same_shape(models: Sequence[nn.Module], heads: dict[str, int]) -> None:
                 )
 
 
-def _place(
-    old: Axis | None, new: Axis | None, graph: ChannelGraph, teacher: int, length: int
-) -> Tensor:
-    """Where along a new axis each of a teacher's elements goes; fixed ones go to shared places."""
-    if old is None or new is None:
-        return torch.arange(length)
-    sizes = torch.tensor([space.size for space in graph.spaces])[new.space.clamp(min=0)]
-    mine = (new.space < 0) | (new.unit // sizes == teacher)
-    into = mine.nonzero().flatten()
-    unit = torch.where(new.space < 0, 0, new.unit % sizes)
-    source = positions(old, Axis(new.space[into], unit[into]), {})
-    return into[torch.argsort(source)]
+Place = slice | Tensor
+"""Where along an axis elements go: a run of places, or an index."""
+
+
+class _Places:
+    """Where each teacher's elements go, worked out once for each pair of axes."""
+
+    def __init__(self, graph: ChannelGraph) -> None:
+        self._sizes = torch.tensor([space.size for space in graph.spaces])
+        self._known: dict[tuple[int, int, int], Tensor] = {}
+        self._slices: dict[int, tuple[Tensor, Place]] = {}
+
+    def of(self, old: Axis | None, new: Axis | None, teacher: int, length: int) -> Tensor:
+        """The place of each of a teacher's elements; fixed ones go to shared places."""
+        if old is None or new is None:
+            return self._known.setdefault((-1, length, 0), torch.arange(length))
+        key = (id(old), id(new), teacher)
+        if key not in self._known:
+            self._known[key] = self._place(old, new, teacher)
+        return self._known[key]
+
+    def _place(self, old: Axis, new: Axis, teacher: int) -> Tensor:
+        sizes = self._sizes[new.space.clamp(min=0)]
+        mine = (new.space < 0) | (new.unit // sizes == teacher)
+        into = mine.nonzero().flatten()
+        unit = torch.where(new.space < 0, 0, new.unit % sizes)
+        source = positions(old, Axis(new.space[into], unit[into]), {})
+        return into[torch.argsort(source)]
+
+    def short(self, index: Tensor) -> Place:
+        """An index as a slice where it is one."""
+        if id(index) not in self._slices:
+            start = int(index[0]) if len(index) else 0
+            run = torch.equal(index, torch.arange(start, start + len(index)))
+            made = slice(start, start + len(index)) if run else index
+            self._slices[id(index)] = (index, made)  # kept alive, so that its id stays its own
+        return self._slices[id(index)][1]
 
 
 def _assemble(
+    where: _Places,
     name: str,
     parts: list[Tensor],
     places: list[list[Tensor]],
@@ -184,9 +211,9 @@ def _assemble(
     if shares is None:
         _agree(name, parts, places, axes)
     for number, (part, place) in enumerate(zip(parts, places, strict=True)):
-        slices = tuple(_as_slice(into) for into in place)
-        if all(isinstance(piece, slice) for piece in slices):
-            key: tuple = slices
+        pieces = tuple(where.short(into) for into in place)
+        if all(isinstance(piece, slice) for piece in pieces):
+            key: tuple = pieces
         else:
             key = torch.meshgrid(*(into.to(part.device) for into in place), indexing="ij")
         if shares is None:
@@ -210,13 +237,6 @@ def _agree(
         inner = [part.index_select(dim, still.to(part.device)) for part in inner]
     if inner[0].numel():
         _shared(name, inner)
-
-
-def _as_slice(index: Tensor) -> slice | None:
-    start = int(index[0]) if len(index) else 0
-    if torch.equal(index, torch.arange(start, start + len(index))):
-        return slice(start, start + len(index))
-    return None
 
 
 def _shared(name: str, parts: list[Tensor]) -> Tensor:

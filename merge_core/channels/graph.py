@@ -1,7 +1,8 @@
 """The channel graph as frozen data: what a trace found, and what the operations interpret."""
 
-from collections.abc import Mapping
+from collections.abc import Hashable, Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -69,12 +70,12 @@ class Obstacle:
 class Site:
     """An operation in the network's code that may hold widths as numbers (see `sites`).
 
-    It is the `number`-th of its kind in one call of `layer` in that mode. `lines[i]` are the
-    channels that its i-th number counts.
+    It is the `number`-th of its kind in one call of `layer` in that mode (None: in either, as no
+    code of the network asks for its mode). `lines[i]` are the channels that its i-th number counts.
     """
 
     layer: str
-    training: bool
+    training: bool | None
     kind: str
     number: int
     lines: Mapping[int, Axis]
@@ -82,7 +83,7 @@ class Site:
     dim: int = -1
 
     @property
-    def key(self) -> tuple[str, bool, str, int]:
+    def key(self) -> tuple[str, bool | None, str, int]:
         return self.layer, self.training, self.kind, self.number
 
 
@@ -102,6 +103,7 @@ class ChannelGraph:
     `axes[name]` has one entry per dimension of that parameter or buffer: an `Axis`, or None for a
     dimension without channels (a kernel's height, the inside of a group, a position). Tied
     parameters appear once, under their first name; a tensor that the network never used is absent.
+    `layouts` remembers what the network looks like at other sizes (see `layout`).
     """
 
     spaces: tuple[Space, ...]  # in order of first write
@@ -113,6 +115,7 @@ class ChannelGraph:
     sites: tuple[Site, ...] = field(repr=False, compare=False)
     attributes: tuple[Attribute, ...]
     example: Tensor = field(repr=False, compare=False)  # the traced input, without its numbers
+    layouts: dict[Hashable, Any] = field(default_factory=dict, repr=False, compare=False)
 
     @property
     def free(self) -> tuple[Space, ...]:

@@ -54,8 +54,23 @@ def layout(
 ) -> Layout:
     """Trace the network at other sizes; GraphError where it cannot have them.
 
-    `rows` are new lengths for tensors that write the output, `head` the mean over heads then.
+    `rows` are new lengths for tensors that write the output, `head` the mean over heads then. The
+    graph remembers its layouts, so that only the first use of a size pays for the trace.
     """
+    heads = None if head is None else (tuple(head.shares), head.dim)
+    key = (tuple(sizes.items()), tuple((rows or {}).items()), heads)
+    if key not in graph.layouts:
+        graph.layouts[key] = _traced(model, graph, sizes, rows, head)
+    return graph.layouts[key]
+
+
+def _traced(
+    model: nn.Module,
+    graph: ChannelGraph,
+    sizes: Mapping[str, int],
+    rows: Mapping[str, int] | None,
+    head: HeadMean | None,
+) -> Layout:
     shapes = {}
     for name, tensor in named_tensors(model).items():
         if tensor.is_floating_point():
@@ -116,7 +131,7 @@ def _guide(graph: ChannelGraph, sizes: Mapping[str, int]) -> Guide:
 
 def _changes(graph: ChannelGraph, sizes: Mapping[str, int]) -> Changes:
     """A correction for every site; whether it is needed shows when the skeleton runs."""
-    made: dict[str, dict[tuple[bool, str, int], Change]] = {}
+    made: dict[str, dict[tuple[bool | None, str, int], Change]] = {}
     for site in graph.sites:
         lengths = {at: resized(line, graph, sizes) for at, line in site.lines.items()}
         full = tuple(lengths.get(at) for at in range(max(lengths, default=-1) + 1))
@@ -165,6 +180,23 @@ def positions(old: Axis, new: Axis, units: Mapping[int, Tensor]) -> Tensor:
     found = order[torch.searchsorted(keys[order], wanted).clamp(max=len(keys) - 1)]
     assert torch.equal(keys[found], wanted), "an axis lost elements of a unit"
     return found
+
+
+class Sources:
+    """`positions` for fixed `units`, worked out once for each pair of axes."""
+
+    def __init__(self, units: Mapping[int, Tensor]) -> None:
+        self._units = units
+        self._known: dict[tuple[int, int], Tensor | None] = {}
+
+    def of(self, old: Axis, new: Axis) -> Tensor | None:
+        """The old element behind each new one; None where nothing moves."""
+        key = (id(old), id(new))
+        if key not in self._known:
+            index = positions(old, new, self._units)
+            still = len(index) == len(old.space) and torch.equal(index, torch.arange(len(index)))
+            self._known[key] = None if still else index
+        return self._known[key]
 
 
 def _ranked(space: Tensor, unit: Tensor, named: Tensor) -> Tensor:

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from merge_core.channels.graph import Axis, ChannelGraph
 from merge_core.channels.heads import head_mean, joined_head, set_head_mean
-from merge_core.channels.layout import Layout, layout, positions
+from merge_core.channels.layout import Layout, Sources, layout, positions
 from merge_core.channels.rebuild import Changes, named_tensors, rebuild
 from merge_core.channels.scales import scales_of
 from merge_core.channels.sites import Change, rewritten
@@ -61,6 +61,7 @@ def select(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, Tensor]) ->
         if space.name in chosen
     }
     result = {}
+    sources = Sources(units)
     for name, tensor in tensors.items():
         if name not in graph.axes:
             continue
@@ -72,8 +73,8 @@ def select(model: nn.Module, graph: ChannelGraph, kept: Mapping[str, Tensor]) ->
         ):
             in_head = name in rows and dim == graph.averaged[name]
             if old is not None and new is not None and not in_head:
-                index = positions(old, new, units)
-                if not torch.equal(index, torch.arange(len(old.space))):
+                index = sources.of(old, new)
+                if index is not None:
                     picked = picked.index_select(dim, index.to(tensor.device))
         result[name] = picked.clone() if _shares(picked, tensor) else picked
 

@@ -21,7 +21,7 @@ def named_tensors(model: nn.Module) -> dict[str, Tensor]:
     return dict(found.values())
 
 
-Changes = Mapping[str, dict[tuple[bool, str, int], Change]]
+Changes = Mapping[str, dict[tuple[bool | None, str, int], Change]]
 
 
 def rebuild(

@@ -113,12 +113,16 @@ def _guided_chunk(call: Call, ids: Tensor) -> Any:
     """
     guide = call.tracer.guide
     layer, counts = call.tracer.path[-1]
-    key = (layer, call.tracer.training, "chunk", counts["chunk"] - 1)
-    if guide is None or key not in guide.chunks:
+    if guide is None:
+        return None
+    number = counts["chunk"] - 1
+    key = (layer, call.tracer.training, "chunk", number)
+    pieces = guide.chunks.get(key, guide.chunks.get((layer, None, "chunk", number)))
+    if pieces is None:
         return None
     dim = _chunked_dim(call, ids)
     labels = call.tracer.labels(line_of(collapse(ids), dim))
-    indices = [torch.isin(labels, spaces).nonzero().flatten() for spaces in guide.chunks[key]]
+    indices = [torch.isin(labels, spaces).nonzero().flatten() for spaces in pieces]
     plain = torch.arange(len(labels)).chunk(len(indices))
     if len(plain) == len(indices) and all(map(torch.equal, plain, indices)):
         return None

@@ -85,6 +85,26 @@ def gathered(value: Tensor, dim: int, indices: list[Tensor]) -> tuple[Tensor, ..
     return tuple(value.index_select(dim, index.to(value.device)) for index in indices)
 
 
+class Mode:
+    """What modules find in `training` during a trace: notes whether their code looks at it."""
+
+    def __init__(self, value: bool) -> None:
+        self.value = value
+        self.asked = False
+
+    def __bool__(self) -> bool:
+        self.asked = True
+        return self.value
+
+    def __eq__(self, other: object) -> bool:
+        return bool(self) == other
+
+    __hash__ = object.__hash__
+
+    def __index__(self) -> int:
+        return int(bool(self))
+
+
 @dataclass
 class Change:
     """What one site needs: sizes by position (None: as given), or parts of a norm."""
@@ -237,7 +257,7 @@ def _same(after: Any, before: Any) -> bool:
 class _Rewriter(TorchFunctionMode):
     """Counts the sites of one call of a module and corrects those that have a change."""
 
-    def __init__(self, changes: dict[tuple[bool, str, int], Change], training: bool) -> None:
+    def __init__(self, changes: dict[tuple[bool | None, str, int], Change], training: bool) -> None:
         super().__init__()
         self.changes = changes
         self.training = training
@@ -250,7 +270,8 @@ class _Rewriter(TorchFunctionMode):
         if site:
             number = self.counts.get(site, 0)
             self.counts[site] = number + 1
-            change = self.changes.get((self.training, site, number))
+            either = self.changes.get((None, site, number))
+            change = self.changes.get((self.training, site, number), either)
             if change is not None:
                 return change.apply(func, name, args, kwargs)
         return func(*args, **kwargs)
@@ -259,7 +280,7 @@ class _Rewriter(TorchFunctionMode):
 class Rewrites:
     """The hooks on one module: while it runs, its sites get the sizes they need."""
 
-    def __init__(self, changes: dict[tuple[bool, str, int], Change]) -> None:
+    def __init__(self, changes: dict[tuple[bool | None, str, int], Change]) -> None:
         self.changes = changes
         self._running: list[_Rewriter] = []
 
@@ -268,7 +289,8 @@ class Rewrites:
         module.register_forward_hook(self.leave, always_call=True)
 
     def enter(self, module: nn.Module, args: Any) -> None:
-        mode = _Rewriter(self.changes, module.training)
+        training = module.training
+        mode = _Rewriter(self.changes, training.value if isinstance(training, Mode) else training)
         mode.__enter__()
         self._running.append(mode)
 

@@ -74,10 +74,14 @@ def assemble(tracer: "Tracer", example: Tensor, output: tuple[torch.Size, int]) 
         line.tensor: [None] * tracer.tensors[line.tensor].dim() for line in lines
     }
 
+    known: dict[bytes, Axis] = {}
+
     def axis(atoms: Tensor) -> Axis:
+        """Equal axes are one object, so that operations work each of them out once."""
         number = torch.where(fixed[atoms], -1, space_of[unit[atoms]])
         index = torch.where(number >= 0, index_of[unit[atoms]], 0)
-        return Axis(torch.where(number >= 0, number + 1, -1), index)
+        made = Axis(torch.where(number >= 0, number + 1, -1), index)
+        return known.setdefault(torch.stack([made.space, made.unit]).numpy().tobytes(), made)
 
     for line in lines:
         axes[line.tensor][line.dim] = axis(line.atoms)

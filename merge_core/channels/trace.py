@@ -3,7 +3,8 @@
 The forward pass runs on meta tensors (shapes without numbers) under a `TorchFunctionMode`, so it
 costs no arithmetic, takes the network's own control flow, and stops at anything that would look at
 a value. Each torch function has a rule that says what it does to identities; one without a rule is
-an error, never a guess. Both modes, training and evaluation, are followed into the same graph.
+an error, never a guess. Where the network's code asks which mode it is in, training and evaluation
+are both followed into the same graph.
 """
 
 from collections.abc import Iterator, Mapping
@@ -18,7 +19,7 @@ from merge_core.channels.call import Call, Guide, Mark, Tag, Value
 from merge_core.channels.graph import ChannelGraph
 from merge_core.channels.identities import INPUT, OUTPUT, PLAIN, Identities, collapse
 from merge_core.channels.rules import RULES
-from merge_core.channels.sites import site_name
+from merge_core.channels.sites import Mode, site_name
 from merge_core.channels.spaces import assemble
 from merge_core.errors import GraphError
 
@@ -114,6 +115,16 @@ class Tracer(TorchFunctionMode):
         where = f"Layer {self.layer!r}" if self.layer else "The network"
         return GraphError(f"{where} {reason}; {remedy}.")
 
+    def in_any_mode(self) -> None:
+        """What was noted for the mode that ran holds for both."""
+        for mark in self.marks:
+            mark.training = None
+        if self.guide is not None:
+            self.guide.gathers = {
+                (layer, None, site, number): found
+                for (layer, _, site, number), found in self.guide.gathers.items()
+            }
+
     @property
     def layer(self) -> str:
         """The path of the innermost module being executed; "" for the network itself."""
@@ -152,11 +163,17 @@ class Tracer(TorchFunctionMode):
                 return argument
             found.append(value)
             return value.tensor
+        if type(argument) is Mode:
+            return argument.value
         if type(argument) in (list, tuple):
             return type(argument)(self._to_meta(item, found) for item in argument)
         if type(argument) is dict:
             return {key: self._to_meta(item, found) for key, item in argument.items()}
         return argument
+
+
+_ALIKE = ("batchnorm", "dropout", "instancenorm")
+"""Modules of torch that look at their mode and do the same to channels in both."""
 
 
 def _finish(tracer: Tracer, output: Any) -> tuple[torch.Size, int]:
@@ -243,6 +260,21 @@ def trace(model: nn.Module, example: Tensor, guide: Guide | None = None) -> Chan
     random state stay as they are. `guide` is for networks that were resized. GraphError names
     layer, operation and remedy where the channels cannot be followed.
     """
+    try:
+        return _traced(model, example, guide, watching=True)
+    except TypeError as error:
+        # Some functions written in C take nothing but a plain bool for the mode.
+        if Mode.__name__ not in str(error):
+            raise
+    if guide is not None:
+        guide.gathers.clear()
+    return _traced(model, example, guide, watching=False)
+
+
+def _traced(
+    model: nn.Module, example: Tensor, guide: Guide | None, *, watching: bool
+) -> ChannelGraph:
+    """One trace; unless it is `watching` whether the mode is looked at, it follows both modes."""
     meta = torch.empty(example.shape, dtype=example.dtype, device="meta")
     device = torch.device("cpu") if example.is_meta else example.device
     tracer = Tracer(model, device, guide)
@@ -251,8 +283,11 @@ def trace(model: nn.Module, example: Tensor, guide: Guide | None = None) -> Chan
     with _undisturbed(model):
         _tag(model)
         for mode in (training, not training):
+            watched = Mode(mode)
             for module in model.modules():
-                module.__dict__["training"] = mode
+                kind = type(module).__module__.removeprefix("torch.nn.modules.")
+                plain = kind in _ALIKE or not watching
+                module.__dict__["training"] = mode if plain else watched
             tracer.training = mode
             tracer.values.clear()
             tracer._meta.clear()
@@ -265,5 +300,8 @@ def trace(model: nn.Module, example: Tensor, guide: Guide | None = None) -> Chan
                     output = model(meta)
             found = _finish(tracer, output)
             first = first or found
+            if watching and not watched.asked:
+                tracer.in_any_mode()
+                break
     assert first is not None
     return assemble(tracer, meta, first)
