@@ -139,7 +139,7 @@ def _unpickled(path: Path, *, zipped: bool) -> Any:
         try:
             with zipfile.ZipFile(path) as archive:
                 entries = archive.infolist()
-        except (zipfile.BadZipFile, OSError) as error:
+        except Exception as error:  # zipfile raises many kinds on damaged files
             _damaged(name, error)
         _limit(name, sum(entry.file_size for entry in entries))
         if any(entry.filename.endswith("/constants.pkl") for entry in entries):

@@ -2,6 +2,7 @@
 
 import os
 import pickle
+import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,29 @@ def test_a_cut_safetensors_file_is_refused(tmp_path: Path) -> None:
     for length in (5, 9, 40, len(whole) - 1):
         path.write_bytes(whole[:length])
         refused(lambda: read(path), "a.safetensors", "damaged")
+
+
+@pytest.mark.parametrize("kind", ["zipped", "legacy", "safetensors"])
+def test_a_file_with_changed_bytes_is_read_or_refused(tmp_path: Path, kind: str) -> None:
+    path = tmp_path / "a.pt"
+    state = {"module.weight": torch.ones(2, 3), "module.bias": torch.ones(2)}
+    if kind == "safetensors":
+        save_file(state, path)
+    else:
+        torch.save(state, path, _use_new_zipfile_serialization=kind == "zipped")
+    whole, draws = path.read_bytes(), random.Random(0)
+    said = []
+    for _ in range(300):
+        content = bytearray(whole)
+        for _ in range(draws.choice((1, 2, 8))):
+            content[draws.randrange(len(content))] = draws.randrange(256)
+        path.write_bytes(content)
+        try:
+            read(path)
+        except CheckpointError as error:
+            said.append(str(error))
+    assert 0 < len(said) < 300
+    assert not any("\n" in sentence for sentence in said)
 
 
 @pytest.mark.parametrize(

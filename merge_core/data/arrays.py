@@ -38,7 +38,9 @@ def arrays(path: Path, side: int) -> tuple[int, Arrays, Arrays | None]:
             )
         with np.load(path, allow_pickle=False) as file:
             found = {key: file[key] for key in file.files if key.startswith(("train_", "test_"))}
-    except (OSError, ValueError, EOFError, MemoryError, zipfile.BadZipFile) as error:
+    except DataError:
+        raise
+    except Exception as error:  # zipfile and numpy raise many kinds on damaged files
         raise DataError(
             f"{name!r} is not a readable .npz file of plain arrays ({error}); write it again with "
             f"numpy.savez(path, train_images=…, train_labels=…)."

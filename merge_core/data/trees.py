@@ -77,7 +77,7 @@ def opened(path: Path) -> Iterator[Files]:
         return
     try:
         archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, OSError) as error:
+    except Exception as error:  # zipfile raises many kinds on damaged files
         raise DataError(
             f"{path.name!r} is not a readable zip file ({error}); copy it again."
         ) from error
