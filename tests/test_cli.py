@@ -94,6 +94,21 @@ def written(store: Store, until: int | None = None, state: str = "finished") -> 
         ("stop nothing", "no run 'nothing'"),
         ("export nothing", "no run 'nothing'"),
         ("delete nothing --yes", "no run 'nothing'"),
+        ("compare", "Give either a run"),
+        ("compare latest --teacher a.th", "Give either a run"),
+        ("compare nothing", "no run 'nothing'"),
+        ("compare nothing --model lenet", "only with --teacher"),
+        ("compare --teacher a.th --teacher b.th", "--model and the --data"),
+        ("compare --teacher a.th --model lenet --data mnist", "two or more teachers"),
+        ("compare --teacher a.th --teacher b.th --model lenet --data mnits", "'mnist'"),
+        ("compare --teacher a.th --teacher b.th --model lenett --data mnist", "'lenet'"),
+        ("compare --teacher a.th --teacher b.th --model lenet --data mnist", "cannot be read"),
+        (
+            "compare --teacher a.th --teacher b.th --model lenet --data mnist --methods unifrom",
+            "did you mean 'uniform'",
+        ),
+        ("compare --device tpu", "no device 'tpu'"),
+        ("barrier nothing", "no run 'nothing'"),
     ],
 )
 def test_user_errors_are_one_sentence(
@@ -121,7 +136,8 @@ def test_wrong_usage_ends_with_status_2(
 
 
 @pytest.mark.parametrize(
-    "command", ["", "merge", "runs", "show", "resume", "stop", "export", "delete"]
+    "command",
+    ["", "merge", "compare", "barrier", "runs", "show", "resume", "stop", "export", "delete"],
 )
 def test_every_command_has_help_with_an_example(
     store: Store,
@@ -131,7 +147,40 @@ def test_every_command_has_help_with_an_example(
 ):
     assert netweld(monkeypatch, *command.split(), "--help") == 0
     out = capsys.readouterr().out
-    assert f"Example: netweld {command}".strip() in out
+    assert f"Example: netweld {command}".strip() in out.replace("Examples:", "Example:")
+
+
+def test_a_merge_that_has_no_teachers_yet_is_not_compared(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    store.create(recipe(), "cpu")
+    for command in ("compare", "barrier"):
+        assert netweld(monkeypatch, command, "latest") == 2
+        assert "has not trained both teachers yet" in capsys.readouterr().err
+    assert len(store.names()) == 1
+
+
+def test_compare_begins_a_comparison_of_the_run_s_teachers(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    monkeypatch.setattr(launch, "WORKER", ("-c", "pass"))
+    run = written(store)
+    assert netweld(monkeypatch, "compare", run, "--methods", "uniform", "--no-wait") == 0
+    name = store.find("latest")
+    assert f"netweld show {name}" in capsys.readouterr().out
+    with store.open(name) as reader:
+        assert (reader.comparison.of, reader.comparison.methods) == (run, ("uniform",))
+        stored = store.directory(run)
+        for path, stage in zip(reader.inputs(), ("teacher_a", "teacher_b"), strict=True):
+            assert path.read_bytes() == (stored / f"{stage}.safetensors").read_bytes()
+    assert netweld(monkeypatch, "runs") == 0
+    out = capsys.readouterr().out
+    assert name in out
+    assert run in out
+    assert netweld(monkeypatch, "barrier", name) == 2
+    assert "is queued and has no barrier yet" in capsys.readouterr().err
+    assert netweld(monkeypatch, "export", name) == 2
+    assert "a comparison, but a merge was expected" in capsys.readouterr().err
 
 
 def test_merge_tells_its_stages_and_the_verdict(

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from merge_core import bench, places
-from merge_core.cli import tables
+from merge_core.cli import results
 from merge_core.cli.commands import app
 from merge_core.presets import recipe_names
 from merge_core.store import Store
@@ -46,7 +46,7 @@ def test_every_file_that_it_names_is_there() -> None:
 
 def test_the_table_is_the_sample_s(capsys: pytest.CaptureFixture[str]) -> None:
     with Store(Path("no home"), places.samples()).open("textures-quick-s0-0000") as reader:
-        tables.show_result(reader)
+        results.show_result(reader)
     said = [line.rstrip() for line in capsys.readouterr().out.splitlines() if line.strip()]
     told = [line.rstrip() for line in README.splitlines()]
     assert len(said) > 10

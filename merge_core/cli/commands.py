@@ -7,12 +7,13 @@ from typing import Annotated
 
 import typer
 
-from merge_core import bench, inspected, launch
+from merge_core import bench, compared, inspected, launch
 from merge_core import export as exporting
-from merge_core.cli import dashboard, inspecting, tables
+from merge_core.cli import comparing, dashboard, inspecting, results, tables
 from merge_core.cli.following import follow, wait_for_end
 from merge_core.errors import DeviceError, GraphError, NetweldError, RecipeError
 from merge_core.presets import find_preset, recipe_names
+from merge_core.recipes import Comparison
 from merge_core.store import Store
 
 USER_ERROR = 2
@@ -35,6 +36,12 @@ DataDirectory = Annotated[
     typer.Option(
         "--data", help="Where data sets lie and are downloaded to.", envvar="NETWELD_DATA"
     ),
+]
+
+Device = Annotated[str, typer.Option(help=f"One of {', '.join(launch.DEVICES)}.", metavar="DEVICE")]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", help="Change a setting of the recipe.", metavar="KEY=VALUE"),
 ]
 
 
@@ -68,24 +75,16 @@ def merge(
     seed: Annotated[
         str, typer.Option(help="Decides every random draw; a whole number.", metavar="N")
     ] = "0",
-    device: Annotated[
-        str, typer.Option(help=f"One of {', '.join(launch.DEVICES)}.", metavar="DEVICE")
-    ] = "auto",
+    device: Device = "auto",
     data: DataDirectory = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a setting of the recipe.", metavar="KEY=VALUE"),
-    ] = None,
+    settings: Settings = None,
     no_wait: Annotated[
         bool, typer.Option("--no-wait", help="Start the run and return at once.")
     ] = False,
 ) -> None:
     """Train two teachers, merge them into one network, and say whether it was worth it."""
     chosen = find_preset(recipe, preset).recipe.changed({"seed": seed, **_pairs(settings or [])})
-    if device not in launch.DEVICES:
-        raise DeviceError(
-            f"There is no device {device!r}; choose one of {', '.join(launch.DEVICES)}."
-        )
+    _require_device(device)
     store = Store()
     name, process = launch.begin(store, chosen, device, data)
     typer.echo(f"Run {name} has started.")
@@ -93,6 +92,13 @@ def merge(
         typer.echo(f"Look at it with `netweld show {name}`, or in the dashboard.")
         return
     raise typer.Exit(follow(store, name, process))
+
+
+def _require_device(device: str) -> None:
+    if device not in launch.DEVICES:
+        raise DeviceError(
+            f"There is no device {device!r}; choose one of {', '.join(launch.DEVICES)}."
+        )
 
 
 def _pairs(settings: list[str]) -> dict[str, str]:
@@ -107,6 +113,90 @@ def _pairs(settings: list[str]) -> dict[str, str]:
             )
         pairs[key.strip()] = value.strip()
     return pairs
+
+
+@app.command(
+    epilog="Examples: netweld compare latest --methods uniform,weight_matching --fine-tune 1; "
+    "netweld compare --teacher a.th --teacher b.th --model cifar-resnet20 --data cifar10"
+)
+def compare(
+    run: Annotated[
+        str | None,
+        typer.Argument(help="The run whose teachers are compared.", metavar="RUN"),
+    ] = None,
+    teachers: Annotated[
+        list[Path] | None,
+        typer.Option("--teacher", help="A checkpoint instead; twice or more.", metavar="FILE"),
+    ] = None,
+    model: Annotated[
+        str | None, typer.Option(help="The architecture of the checkpoints.", metavar="MODEL")
+    ] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(help="The data set that they are judged on.", metavar="NAME"),
+    ] = None,
+    methods: Annotated[
+        str, typer.Option(help="Keys of methods, with commas; or all, or none.", metavar="KEYS")
+    ] = "all",
+    fine_tune: Annotated[
+        int, typer.Option(min=0, help="Epochs of training after every method.", metavar="EPOCHS")
+    ] = 0,
+    examples: Annotated[
+        int, typer.Option(help="Training examples that statistics are measured on.", metavar="N")
+    ] = compared.EXAMPLES,
+    device: Device = "auto",
+    directory: Annotated[
+        Path | None,
+        typer.Option("--data-directory", help="Where data sets lie.", envvar="NETWELD_DATA"),
+    ] = None,
+    settings: Settings = None,
+    no_wait: Annotated[
+        bool, typer.Option("--no-wait", help="Start the run and return at once.")
+    ] = False,
+) -> None:
+    """Merge the same teachers in every way and compare the results with each other."""
+    _require_device(device)
+    store = Store()
+    recipe, files = comparing.asked(
+        store,
+        run,
+        teachers or [],
+        model,
+        data,
+        methods,
+        fine_tune=fine_tune,
+        examples=examples,
+        settings=_pairs(settings or []),
+    )
+    name, process = launch.begin(store, recipe, device, directory, files)
+    typer.echo(f"Run {name} has started.")
+    if no_wait:
+        typer.echo(f"Look at it with `netweld show {name}`, or in the dashboard.")
+        return
+    raise typer.Exit(follow(store, name, process))
+
+
+@app.command(epilog="Example: netweld barrier latest")
+def barrier(
+    run: RunName,
+    examples: Annotated[
+        int, typer.Option(help="Examples of each split, at most.", metavar="N")
+    ] = compared.EXAMPLES,
+    data: DataDirectory = None,
+) -> None:
+    """Show loss and accuracy on the line between two teachers, before and after matching.
+
+    The run is a comparison, or a merge, whose teachers are then compared without any method.
+    """
+    store = Store()
+    with store.open(store.find(run)) as reader:
+        if isinstance(reader.recipe, Comparison):
+            comparing.show_barrier(reader)
+            return
+        recipe, files = compared.of_run(reader, (), examples=examples)
+    name, process = launch.begin(store, recipe, "auto", data, files)
+    typer.echo(f"Run {name} has started.")
+    raise typer.Exit(follow(store, name, process, comparing.show_barrier))
 
 
 @app.command(epilog="Example: netweld runs")
@@ -124,7 +214,7 @@ def show(run: RunName) -> None:
     """Show a run: its stages, settings, where its channels come from, and who worked on it."""
     store = Store()
     with store.open(store.find(run)) as reader:
-        tables.show_run(reader)
+        results.show_run(reader)
 
 
 @app.command(epilog="Example: netweld resume latest")

@@ -2,11 +2,13 @@
 
 import subprocess
 import time
+from collections.abc import Callable
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
-from merge_core.cli.tables import console, number, show_result, took
+from merge_core.cli.results import show_result
+from merge_core.cli.tables import console, number, took
 from merge_core.store import RunReader, Store
 from merge_core.views.runs import duration, stage_title
 
@@ -15,13 +17,19 @@ PATIENCE_SECONDS = 60.0
 """How long `netweld stop` waits: a worker may have to finish a step or to import torch first."""
 
 
-def follow(store: Store, name: str, process: subprocess.Popen[bytes]) -> int:
+def follow(
+    store: Store,
+    name: str,
+    process: subprocess.Popen[bytes],
+    show: Callable[[RunReader], None] = show_result,
+) -> int:
     """Show a run's progress until it ends, then its result; Ctrl-C stops the run.
 
     Args:
         store: where the run is.
         name: the run.
         process: its worker, which was just started.
+        show: prints the result.
 
     Returns:
         0 when the run finished, 1 otherwise.
@@ -29,7 +37,7 @@ def follow(store: Store, name: str, process: subprocess.Popen[bytes]) -> int:
     with store.open(name) as reader:
         _watch(store, reader, process)
         if reader.status()["state"] == "finished":
-            show_result(reader)
+            show(reader)
             return 0
         _say_how_it_ended(reader)
         return 1

@@ -1,0 +1,167 @@
+"""`netweld compare` and `netweld barrier`: what they are asked, and what they print."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import typer
+from rich.table import Table
+
+from merge_core import compared
+from merge_core.catalogue import METHOD_BY_KEY
+from merge_core.cli.tables import console, new_table, number, took
+from merge_core.errors import RecipeError, StoreError
+from merge_core.recipes import Comparison
+from merge_core.store import RunReader, Store
+from merge_core.views.runs import flops_text
+
+STATES = {"merged": "merged", "repaired": "repaired", "fine_tuned": "fine-tuned"}
+"""Keys of the networks that a method leads to, and their words."""
+LINES = {"naive": "as they are", "matched": "matched", "repaired": "repaired"}
+SPLITS = {"heldout": "Held-out", "test": "Test"}
+
+
+def asked(
+    store: Store,
+    run: str | None,
+    files: list[Path],
+    model: str | None,
+    data: str | None,
+    methods: str,
+    *,
+    fine_tune: int,
+    examples: int,
+    settings: Mapping[str, str],
+) -> tuple[Comparison, list[Path]]:
+    """The comparison that a person means, and the files of its teachers.
+
+    Raises:
+        NetweldError: what was given does not go together, does not exist or does not fit.
+    """
+    if (run is None) != bool(files):
+        raise RecipeError(
+            "Give either a run, whose teachers are compared, or checkpoints with --teacher FILE, "
+            "twice or more."
+        )
+    if run is None:
+        if model is None or data is None:
+            raise RecipeError(
+                "Checkpoints do not say what they are; give their --model and the --data that "
+                "they are judged on."
+            )
+        keys = _methods(methods, len(files))
+        return compared.of_files(
+            files,
+            keys,
+            model=model,
+            data=data,
+            fine_tune=fine_tune,
+            examples=examples,
+            settings=settings,
+        ), files
+    if model is not None or data is not None:
+        raise RecipeError(
+            "A run has its own model and data; give --model and --data only with --teacher."
+        )
+    with store.open(store.find(run)) as reader:
+        recipe = reader.recipe
+        count = len(recipe.teachers if isinstance(recipe, Comparison) else compared.TEACHERS)
+        keys = _methods(methods, count)
+        return compared.of_run(
+            reader, keys, fine_tune=fine_tune, examples=examples, settings=settings
+        )
+
+
+def _methods(text: str, teachers: int) -> tuple[str, ...]:
+    """The keys that a person means."""
+    if text == "all":
+        return compared.fitting(teachers)
+    return () if text == "none" else tuple(key.strip() for key in text.split(",") if key.strip())
+
+
+def show_scores(reader: RunReader) -> None:
+    """The table of teachers and methods, and the sentence of every method that failed."""
+    comparison = reader.comparison
+    metric = comparison.metric
+    over = {row["stage"]: row for row in reader.stages() if row["finished"] is not None}
+    tuned = comparison.fine_tune.epochs
+    words = {key: word for key, word in STATES.items() if tuned or key != "fine_tuned"}
+    if tuned:
+        words["fine_tuned"] = f"after {tuned} epoch{'s' if tuned > 1 else ''}"
+    heads = [f"{split}\n{word}" for split in SPLITS.values() for word in words.values()]
+    numbers = [*heads, "Seconds", "Test-time\nwork", "Training\nwork"]
+    table = new_table(f"{metric.capitalize()} of", *numbers, numbers=numbers)
+    for cells in _rows(comparison.teachers, over, list(words), metric):
+        table.add_row(*cells)
+    if table.rows:
+        console.print(table)
+    for key, row in over.items():
+        if "error" in row["facts"]:
+            typer.echo(f"{METHOD_BY_KEY[key].title} failed: {row['facts']['error']}")
+
+
+def _rows(
+    teachers: Sequence[str], over: Mapping[str, Mapping[str, Any]], states: list[str], metric: str
+) -> Iterator[list[str]]:
+    blank = [""] * (len(states) - 1)
+    facts = over.get("teachers", {}).get("facts", {})
+    for label, scores in zip(teachers, facts.get("scores", ()), strict=False):
+        cells = [[number(scores[split][metric]), *blank] for split in SPLITS]
+        yield [f"Teacher {label}", *cells[0], *cells[1], "", flops_text(facts["flops"]), ""]
+    keys = [key for key in over if key in METHOD_BY_KEY]
+    keys.sort(key=lambda key: METHOD_BY_KEY[key].size != "all networks")  # what costs more, first
+    for key in keys:
+        facts = over[key]["facts"]
+        if "error" in facts:
+            continue
+        after = facts["after"]
+        yield [
+            METHOD_BY_KEY[key].title,
+            *(
+                number(after[state][split][metric]) if state in after else ""
+                for split in SPLITS
+                for state in states
+            ),
+            took(sum(facts["seconds"].values())),
+            flops_text(facts["flops"]),
+            flops_text(sum(facts["training_flops"].values())),
+        ]
+
+
+def show_barrier(reader: RunReader) -> None:
+    """The scores along the line between the first two teachers, and the barrier as one number.
+
+    Raises:
+        StoreError: the run has not got there.
+    """
+    first, second = reader.comparison.teachers[:2]
+    facts = {row["stage"]: row["facts"] for row in reader.stages()}.get("barrier")
+    if not facts:
+        raise StoreError(
+            f"Run {reader.name} is {reader.status()['state']} and has no barrier yet; let it "
+            f"finish first."
+        )
+    for split in ("train", "test"):
+        console.print(_line(facts, split, f"Share of\n{second}"))
+    typer.echo(
+        f"Measured on {facts['examples']['train']:,} training and {facts['examples']['test']:,} "
+        f"test examples, from teacher {first} to teacher {second}. The barrier is how much worse "
+        f"the line gets than the straight line between its ends."
+    )
+
+
+def _line(facts: Mapping[str, Any], split: str, share: str) -> Table:
+    metrics = list(facts["curves"]["naive"][split])
+    columns = {
+        f"{split.capitalize()} {metric}\n{word}": (kind, metric)
+        for metric in metrics
+        for kind, word in LINES.items()
+    }
+    table = new_table(share, *columns, numbers=[share, *columns])
+    for index, point in enumerate(facts["points"]):
+        values = (facts["curves"][kind][split][metric] for kind, metric in columns.values())
+        table.add_row(f"{point:.1f}", *(number(each[index]) for each in values))
+    table.add_section()
+    heights = (facts["barrier"][kind][split][metric] for kind, metric in columns.values())
+    table.add_row("Barrier", *map(number, heights))
+    return table
