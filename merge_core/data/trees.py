@@ -108,14 +108,15 @@ class Tree:
             DataError: names an image that is damaged or too large.
         """
         numbers: list[int] = chosen.tolist()
-        found = np.empty((len(chosen), self.side, self.side, 3), np.uint8)
+        found = np.empty((len(chosen), 3, self.side, self.side), np.uint8)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of odd metadata; an unreadable image is an error
             for row, number in enumerate(numbers):
                 found[row] = self._decoded(self.paths[number])
-        return torch.from_numpy(found).permute(0, 3, 1, 2).contiguous()
+        return torch.from_numpy(found)
 
     def _decoded(self, path: str) -> np.ndarray:
+        """`(3, side, side)` uint8."""
         try:
             content = self.files.read(path)
             if len(content) > LARGEST_FILE:
@@ -135,7 +136,7 @@ class Tree:
             raise DataError(
                 f"The image {path!r} cannot be used ({error}); remove it or replace it."
             ) from error
-        return np.asarray(square)
+        return np.asarray(square).transpose(2, 0, 1)
 
 
 def trees(files: Files, name: str, side: int) -> tuple[list[str], Tree, Tree | None]:
