@@ -20,6 +20,9 @@ from merge_core.channels import ChannelGraph
 from merge_core.channels.rebuild import named_tensors
 from merge_core.errors import DataError, DivergedError, GraphError
 
+Place = tuple[str, str]
+"""A space, and the weight at which it is read; "" for whichever reads it first."""
+
 
 @dataclass(frozen=True)
 class Moments:
@@ -87,16 +90,45 @@ def observe(
         DivergedError: a network computes values that are not finite.
     """
     names = [space.name for space in graph.free] if spaces is None else list(spaces)
-    sums = {name: _Sums(name, len(networks), graph.space(name).size) for name in names}
+    found = _observed(networks, graph, batches, [(name, "") for name in names])
+    return {space: moments for (space, _), moments in found.items()}
+
+
+@torch.no_grad()
+def observe_readers(
+    networks: Sequence[nn.Module], graph: ChannelGraph, batches: Iterable[Tensor]
+) -> dict[Place, Moments]:
+    """As `observe`, but at each reader of each free space, by space and name of the reading weight.
+
+    What a residual stream carries changes from reader to reader.
+    """
+    free = {number: space.name for number, space in enumerate(graph.spaces) if space.free}
+    places = {}
+    for read in graph.reads:
+        axis = graph.axes[read.tensor][read.dim]
+        assert axis is not None
+        for number in torch.unique(axis.space).tolist():
+            if number in free:
+                places[free[number], read.tensor] = None
+    return _observed(networks, graph, batches, list(places))
+
+
+def _observed(
+    networks: Sequence[nn.Module],
+    graph: ChannelGraph,
+    batches: Iterable[Tensor],
+    places: Sequence[Place],
+) -> dict[Place, Moments]:
+    sums = {at: _Sums(at[0], len(networks), graph.space(at[0]).size) for at in places}
     modes = [
-        _Reader(network, graph, names, lambda name, value, t=t: sums[name].put(t, value))
+        _Reader(network, graph, places, lambda at, value, t=t: sums[at].put(t, value))
         for t, network in enumerate(networks)
     ]
     with _evaluating(networks):
         for batch in batches:
             for network, mode in zip(networks, modes, strict=True):
                 mode.run(network, batch)
-    return {name: each.moments() for name, each in sums.items()}
+    return {at: each.moments() for at, each in sums.items()}
 
 
 @contextmanager
@@ -112,7 +144,8 @@ def reads(
     has the shape (units, examples, ...), and a later operation of the network may overwrite it. The
     network is in eval mode inside, without gradients, and is left as it was.
     """
-    mode = _Reader(network, graph, spaces, receive)
+    places = [(space, "") for space in spaces]
+    mode = _Reader(network, graph, places, lambda at, value: receive(at[0], value))
     with torch.no_grad(), _evaluating([network]):
         yield lambda batch: mode.run(network, batch)
 
@@ -158,20 +191,20 @@ _PROJECTIONS = {
 
 
 class _Reader(TorchFunctionMode):
-    """Hands on what is given to the first reader of every space, once in each forward pass."""
+    """Hands on what is read at each place, once in each forward pass."""
 
     def __init__(
         self,
         network: nn.Module,
         graph: ChannelGraph,
-        spaces: Sequence[str],
-        receive: Callable[[str, Tensor], None],
+        places: Sequence[Place],
+        receive: Callable[[Place, Tensor], None],
     ) -> None:
         super().__init__()
-        self.spaces = frozenset(spaces)
+        self.places = frozenset(places)
         self.receive = receive
-        self.waiting: set[str] = set()
-        self.readers: dict[int, list[tuple[str, _Elements]]] = {}
+        self.waiting: set[Place] = set()
+        self.readers: dict[int, list[tuple[Place, _Elements]]] = {}
         tensors = named_tensors(network)
         numbers = {s.name: number for number, s in enumerate(graph.spaces)}
         for tensor, dim in dict.fromkeys((read.tensor, read.dim) for read in graph.reads):
@@ -183,22 +216,23 @@ class _Reader(TorchFunctionMode):
                     f"dimension {dim}, which its channel graph reads; give networks of the traced "
                     "architecture."
                 )
-            for name in spaces:
-                size = graph.space(name).size
-                mine = (axis.space == numbers[name]).nonzero().flatten()
-                if len(mine):
+            for at in places:
+                space, where = at
+                size = graph.space(space).size
+                mine = (axis.space == numbers[space]).nonzero().flatten()
+                if len(mine) and where in ("", tensor):
                     elements = _Elements(mine, axis.unit, size)
-                    self.readers.setdefault(id(tensors[tensor]), []).append((name, elements))
+                    self.readers.setdefault(id(tensors[tensor]), []).append((at, elements))
 
     def run(self, network: nn.Module, batch: Tensor) -> None:
-        """One forward pass in which every space is handed on."""
-        self.waiting = set(self.spaces)
+        """One forward pass in which every place is handed on."""
+        self.waiting = set(self.places)
         with self:
             network(batch)
         if self.waiting:
             raise GraphError(
-                f"The channels of {min(self.waiting)!r} are not read in evaluation mode, so they "
-                "cannot be observed; leave this space out."
+                f"The channels of {min(self.waiting)[0]!r} are not read in evaluation mode, so "
+                "they cannot be observed; leave this space out."
             )
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -213,10 +247,10 @@ class _Reader(TorchFunctionMode):
 
     def _hand_on(self, value: Tensor, weight: Tensor, dim: int) -> None:
         base = weight if weight._base is None else weight._base  # W.T is a reading weight, too
-        for name, elements in self.readers.get(id(base), ()):
-            if name in self.waiting:
-                self.waiting.discard(name)
-                self.receive(name, elements.units(value, dim))
+        for at, elements in self.readers.get(id(base), ()):
+            if at in self.waiting:
+                self.waiting.discard(at)
+                self.receive(at, elements.units(value, dim))
 
     def _attention(self, func: Any, args: Any, kwargs: Any) -> Any:
         """Attention as torch fuses it: (length, examples, channels) in and out.
@@ -229,7 +263,7 @@ class _Reader(TorchFunctionMode):
                 if given.get(weight) is not None:
                     self._hand_on(given[which].transpose(0, 1), given[weight], -1)
         weight, bias = given["out_proj_weight"], given["out_proj_bias"]
-        if not any(name in self.waiting for name, _ in self.readers.get(id(weight), ())):
+        if not any(at in self.waiting for at, _ in self.readers.get(id(weight), ())):
             return func(**given)
         same = torch.eye(weight.shape[1], dtype=weight.dtype, device=weight.device)
         heads, attention = func(**given | {"out_proj_weight": same, "out_proj_bias": None})

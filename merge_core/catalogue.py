@@ -52,6 +52,63 @@ METHODS: tuple[Card, ...] = (
         size="one network",
     ),
     Card(
+        key="fixed_weights",
+        title="Fixed weights",
+        source="Wortsman et al., Model soups, 2022; weights from a grid",
+        about=(
+            "The plain average again, but with weights from a grid, and the point with the least "
+            "held-out loss wins. Single teachers are among the points: where one of them wins, "
+            "there is nothing between the teachers that an average without matching could use."
+        ),
+        gives_back="itself",
+        needs="training",
+        teachers=0,
+        size="one network",
+    ),
+    Card(
+        key="learned_network_weights",
+        title="Learned weights, per network",
+        source="a question on Stack Overflow; see Wortsman et al., Model soups, 2022, learned soup",
+        about=(
+            "One weight for each teacher, none negative and with sum 1, is learned by gradient "
+            "descent through the averaged network, while the teachers stay frozen. Few numbers "
+            "can hardly overfit, but they can only choose a point between the teachers, or one "
+            "of them."
+        ),
+        gives_back="itself",
+        needs="training",
+        teachers=0,
+        size="one network",
+    ),
+    Card(
+        key="learned_layer_weights",
+        title="Learned weights, per layer",
+        source="Yang et al., AdaMerging, 2024, layer-wise; here learned with labels",
+        about=(
+            "As the learned weights per network, with weights of their own in every layer: the "
+            "first layers may come from one teacher and the last from another. The teachers stay "
+            "frozen, and channels stay where they are."
+        ),
+        gives_back="itself",
+        needs="training",
+        teachers=0,
+        size="one network",
+    ),
+    Card(
+        key="learned_weights_and_bias",
+        title="Learned weights and a bias",
+        source="a question on Stack Overflow",
+        about=(
+            "As the learned weights per network, with one more number that is learned and added "
+            "to every averaged parameter. Parameters are not alike, so one number for all can "
+            "hardly mean anything; people ask for it, and the comparison shows what it does."
+        ),
+        gives_back="neither",
+        needs="training",
+        teachers=0,
+        size="one network",
+    ),
+    Card(
         key="weight_matching",
         title="Weight matching",
         source="Ainsworth et al., Git Re-Basin, 2023, section 3.2 and Algorithm 3 (MergeMany)",
@@ -135,6 +192,50 @@ METHODS: tuple[Card, ...] = (
         needs="weights",
         teachers=0,
         size="all networks",
+    ),
+    Card(
+        key="weighted_ensemble",
+        title="Weighted ensemble",
+        source="Wolpert, Stacked generalization, 1992; weights on the simplex",
+        about=(
+            "Every teacher computes its own outputs, and their mean is taken with the weights "
+            "that have the least loss on training examples. It costs all networks at test time: "
+            "the upper line where one teacher is much better than another."
+        ),
+        gives_back="permuted copy",
+        needs="training",
+        teachers=0,
+        size="all networks",
+    ),
+    Card(
+        key="channel_norms",
+        title="Largest channels",
+        source="after Li et al., Pruning filters for efficient ConvNets, 2017, section 3.1",
+        about=(
+            "The teachers stand side by side, and of all channels those survive whose weights "
+            "are largest, in times out. The layers that read them are refitted by least squares "
+            "on a few activations, so that the kept channels make up for the others as well as "
+            "they can."
+        ),
+        gives_back="neither",
+        needs="activations",
+        teachers=0,
+        size="one network",
+    ),
+    Card(
+        key="least_squares",
+        title="Least-squares selection",
+        source="after He et al., Channel pruning, 2017, section 3.1; greedy",
+        about=(
+            "The teachers stand side by side. From the last layer to the first, channels are "
+            "kept one by one such that what the layers after them read is reconstructed best, up "
+            "to the mean of the teachers' outputs, and the readers are refitted by least "
+            "squares. Nothing is trained."
+        ),
+        gives_back="permuted copy",
+        needs="activations",
+        teachers=0,
+        size="one network",
     ),
     Card(
         key="learned_gates",

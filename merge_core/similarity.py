@@ -58,16 +58,9 @@ def incoming(
         matched: for spaces matched already, `order[i]` = the unit of B that matches unit i of A;
             B's weights to them are compared in that order.
     """
-    written = graph.space(space).writers or graph.space(space).through
-    read = {(each.tensor, each.dim) for each in graph.reads}
-    places = [
-        (name, dim)
-        for name, dim in _places(graph, space)
-        if (name, dim) not in read
-        and name in tensors_a
-        and (name.rpartition(".")[0] or name) in written
-    ]
-    return _compared(graph, tensors_a, tensors_b, space, places, measure, matched)
+    places = _writing(graph, tensors_a, space)
+    a = _rows(graph, tensors_a, space, places, {})
+    return _compared(a, _rows(graph, tensors_b, space, places, matched), measure)
 
 
 def outgoing(
@@ -79,9 +72,45 @@ def outgoing(
     matched: Mapping[str, Tensor],
 ) -> Tensor:
     """How alike the weights are that read two units; arguments and result as of `incoming`."""
-    read = {(each.tensor, each.dim) for each in graph.reads}
-    places = [place for place in _places(graph, space) if place in read]
-    return _compared(graph, tensors_a, tensors_b, space, places, measure, matched)
+    places = _reading(graph, space)
+    a = _rows(graph, tensors_a, space, places, {})
+    return _compared(a, _rows(graph, tensors_b, space, places, matched), measure)
+
+
+def unit_norms(
+    graph: ChannelGraph, tensors: Mapping[str, Tensor], space: str
+) -> tuple[Tensor, Tensor]:
+    """Euclidean norms of the weights that write each unit, and that read it; `(size,)` each."""
+    rows = (
+        _rows(graph, tensors, space, places, {})
+        for places in (_writing(graph, tensors, space), _reading(graph, space))
+    )
+    into, out = (each.norm(dim=1) for each in rows)
+    return into, out
+
+
+def _writing(
+    graph: ChannelGraph, tensors: Mapping[str, Tensor], space: str
+) -> list[tuple[str, int]]:
+    """Where units are written; units that no layer writes (embeddings) have tables instead."""
+    written = graph.space(space).writers or graph.space(space).through
+    read = _reads(graph)
+    return [
+        (name, dim)
+        for name, dim in _places(graph, space)
+        if (name, dim) not in read
+        and name in tensors
+        and (name.rpartition(".")[0] or name) in written
+    ]
+
+
+def _reading(graph: ChannelGraph, space: str) -> list[tuple[str, int]]:
+    read = _reads(graph)
+    return [place for place in _places(graph, space) if place in read]
+
+
+def _reads(graph: ChannelGraph) -> set[tuple[str, int]]:
+    return {(each.tensor, each.dim) for each in graph.reads}
 
 
 def _places(graph: ChannelGraph, space: str) -> list[tuple[str, int]]:
@@ -95,53 +124,53 @@ def _places(graph: ChannelGraph, space: str) -> list[tuple[str, int]]:
     ]
 
 
-def _compared(
+def _rows(
     graph: ChannelGraph,
-    tensors_a: Mapping[str, Tensor],
-    tensors_b: Mapping[str, Tensor],
+    tensors: Mapping[str, Tensor],
     space: str,
     places: list[tuple[str, int]],
-    measure: Measure,
     matched: Mapping[str, Tensor],
 ) -> Tensor:
+    """Everything at those places, unit by unit, other spaces in their matched order; float64."""
     number, size = graph.spaces.index(graph.space(space)), graph.space(space).size
     orders = {
         at: matched[each.name].cpu() for at, each in enumerate(graph.spaces) if each.name in matched
     }
-    rows: list[list[Tensor]] = [[torch.zeros(size, 0)], [torch.zeros(size, 0)]]
+    rows = [torch.zeros(size, 0)]
     for name, dim in places:
         axes = graph.axes[name]
-        weight_b = _ordered(tensors_b[name].detach().cpu(), axes, orders, dim)
-        for tensor, into in zip((tensors_a[name].detach().cpu(), weight_b), rows, strict=True):
-            axis = axes[dim]
-            assert axis is not None
-            mine = (axis.space == number).nonzero().flatten()
-            index = mine[torch.argsort(axis.unit[mine], stable=True)]
-            into.append(tensor.movedim(dim, 0)[index].reshape(size, -1))
-    a, b = (torch.cat(parts, 1).double() for parts in rows)
-    if measure == "l2":
-        return torch.cdist(a, b)
-    return (_unit_length(a) @ _unit_length(b).T).clamp(-1, 1)
+        axis = axes[dim]
+        assert axis is not None
+        mine = (axis.space == number).nonzero().flatten()
+        index = mine[torch.argsort(axis.unit[mine], stable=True)]
+        weight = _ordered(tensors[name].detach().cpu(), axes, orders, dim)
+        rows.append(weight.movedim(dim, 0)[index].reshape(size, -1))
+    return torch.cat(rows, 1).double()
 
 
 def _ordered(
     tensor: Tensor, axes: tuple[Axis | None, ...], orders: Mapping[int, Tensor], but: int
 ) -> Tensor:
     """A weight of B with its axes in A's order, except one."""
+    named = torch.tensor(list(orders), dtype=torch.int64)
     for dim, axis in enumerate(axes):
-        if axis is not None and dim != but and bool(torch.isin(axis.space, _keys(orders)).any()):
+        if axis is not None and dim != but and bool(torch.isin(axis.space, named).any()):
             tensor = tensor.index_select(dim, positions(axis, axis, orders))
     return tensor
 
 
-def _keys(orders: Mapping[int, Tensor]) -> Tensor:
-    return torch.tensor(list(orders), dtype=torch.int64)
+def _compared(a: Tensor, b: Tensor, measure: Measure) -> Tensor:
+    if measure == "l2":
+        return torch.cdist(a, b)
+    return (_unit_length(a) @ _unit_length(b).T).clamp(-1, 1)
 
 
 def _unit_length(rows: Tensor) -> Tensor:
     """Rows of length 1; a row of zeros stays one."""
-    largest = rows.abs().amax(1, keepdim=True) if rows.shape[1] else rows.sum(1, keepdim=True)
-    rows = rows / torch.where(largest > 0, largest, 1.0)
+    if not rows.shape[1]:
+        return rows
+    largest = rows.abs().amax(1, keepdim=True)
+    rows = rows / torch.where(largest > 0, largest, 1.0)  # so that no square under- or overflows
     length = rows.norm(dim=1, keepdim=True)
     return rows / torch.where(length > 0, length, 1.0)
 

@@ -14,7 +14,7 @@ from torchvision.models import VisionTransformer
 from merge_core.activations import Moments, observe, reads
 from merge_core.channels import ChannelGraph, permute, trace
 from merge_core.errors import DataError, DivergedError, GraphError
-from merge_core.models import LeNet
+from merge_core.models.small import LeNet
 
 
 def perceptron() -> nn.Module:

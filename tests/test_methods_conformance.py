@@ -21,7 +21,7 @@ from merge_core.models import build
 from merge_core.recipes import Training
 from merge_core.training import Job, fit, state_arrays
 
-NOT_METHODS = {"base"}
+NOT_METHODS = {"base", "simplex"}
 every_method = pytest.mark.parametrize("card", METHODS, ids=lambda card: card.key)
 every_network = pytest.mark.parametrize("name", ["digits", "sine"])
 
