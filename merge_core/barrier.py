@@ -53,7 +53,7 @@ class Line:
         worse = -1 if name == "accuracy" else 1
         first, last = values[0], values[-1]
         return max(
-            max(worse * (value - (first + point * (last - first))), 0.0)
+            max(worse * (value - ((1 - point) * first + point * last)), 0.0)
             for point, value in zip(self.points, values, strict=True)
         )
 

@@ -18,7 +18,6 @@ from merge_core.channels.rebuild import named_tensors, rebuild
 from merge_core.errors import GraphError
 
 _ITERATIONS = 1000
-_TOLERANCE = 1e-6  # of the logarithm of the sum of a row
 
 
 def soft_top_k(similarity: Tensor, k: int, temperature: float) -> Tensor:
@@ -39,15 +38,16 @@ def soft_top_k(similarity: Tensor, k: int, temperature: float) -> Tensor:
     return torch.zeros_like(similarity).scatter_(1, columns, weights)
 
 
-def sinkhorn(similarity: Tensor, epsilon: float) -> Tensor:
+def sinkhorn(similarity: Tensor, epsilon: float, tolerance: float = 1e-6) -> Tensor:
     """The doubly stochastic transport with the largest ⟨T, similarity⟩ + ε · entropy of T.
 
     Rows and columns are scaled in turn, in logarithms and float64, until the sums of all rows are
-    within 1e-6 of 1 (columns are exact), or 1,000 times.
+    near 1 (columns are exact), or 1,000 times.
 
     Args:
         similarity: `(size, size)`, finite.
         epsilon: above 0, in the units of the similarity; near 0 this is the Hungarian matching.
+        tolerance: how far from 1 the sum of a row may be.
 
     Returns:
         `(size, size)` float64, not negative; every row and column has sum 1.
@@ -58,7 +58,7 @@ def sinkhorn(similarity: Tensor, epsilon: float) -> Tensor:
     columns = -torch.logsumexp(kernel + rows[:, None], 0)
     for _ in range(_ITERATIONS):
         before, rows = rows, -torch.logsumexp(kernel + columns, 1)
-        if float((rows - before).abs().max()) < _TOLERANCE:
+        if float((rows - before).abs().max()) < tolerance:
             rows = before  # for which the columns were made
             break
         columns = -torch.logsumexp(kernel + rows[:, None], 0)
