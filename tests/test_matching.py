@@ -266,7 +266,7 @@ def test_a_zip_within_one_network_joins_what_is_equal() -> None:
     moments = observe(wide, graph, [example])
     pairs = match_zips(moments)
     assert pairs["layers.0"].tolist() == [[i, i + 1] for i in range(0, 12, 2)]
-    made = zipped(*wide, graph, pairs)
+    made = zipped(wide[0], wide[1], graph, pairs)
     expected = (wide[0](example) + wide[1](example)) / 2
     torch.testing.assert_close(made(example), expected)
 

@@ -135,7 +135,7 @@ def test_two_networks_are_matched_as_by_the_matching_of_two() -> None:
     graph = trace(model, example)
     other, _ = shuffled(build("residual", torch.float32)[0], graph, 2)
     pair = [model.eval(), other.eval()]
-    two, many = match_weights(*pair, graph, draws()), merge_many(pair, graph, draws())
+    two, many = match_weights(pair[0], pair[1], graph, draws()), merge_many(pair, graph, draws())
     assert all(torch.equal(many.orders[1][name], order) for name, order in two.orders.items())
     moments = observe(pair, graph, [example])
     both = match_activations(moments)

@@ -1,6 +1,6 @@
 """Re-estimated batch-norm statistics, and REPAIR, against what is computed directly."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import pytest
 import torch
@@ -69,7 +69,7 @@ class Plain(nn.Module):
 CORRECTED = ("first", "second", "third", "hidden", "last")
 
 
-def teachers(make=Plain, count: int = 2) -> list[nn.Module]:
+def teachers(make: Callable[[], nn.Module] = Plain, count: int = 2) -> list[nn.Module]:
     with torch.random.fork_rng():
         torch.manual_seed(0)
         return [make().eval() for _ in range(count)]
