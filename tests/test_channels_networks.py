@@ -200,7 +200,7 @@ def test_label_sets_side_by_side() -> None:
     ("model", "shape", "sentence"),
     [
         (Mixing("tokens"), ROWS, "'mix' applies 'linear' along positions"),
-        (Mixing("channels"), ROWS, "some operation mixes its channels"),
+        (Mixing("channels"), ROWS, "the network applies 'mean' over its channels"),
         (Mixing("data"), ROWS, "looks at the numbers of its data"),
         (Mixing("log_softmax"), ROWS, "applies 'log_softmax'.*return logits"),
         (Transformer(False, tied=True), TOKENS, "a weight tied between input and output"),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch_pruning as pruning
 from torch import nn
 from torchvision import models
 
@@ -11,7 +12,6 @@ from merge_core.channels import trace
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("family", ["resnet18", "vgg11_bn", "mobilenet_v2", "densenet121"])
 def test_spaces_are_the_dependency_groups(family: str) -> None:
-    pruning = pytest.importorskip("torch_pruning", reason="Torch-Pruning is not installed")
     model = getattr(models, family)(weights=None).eval()
     example = torch.randn(1, 3, 64, 64)
     spaces = trace(model, example).free

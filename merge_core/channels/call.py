@@ -147,6 +147,16 @@ class Call:
         others = tuple(other for other in range(ids.dim()) if other != dim)
         return self.identities.unite(ids, others).reshape(-1)
 
+    def reduce(self, ids: Tensor, dims: tuple[int, ...]) -> Tensor:
+        """`Identities.reduce`; a sum over several channels is noted as an operation that mixes."""
+        before = self.identities.count
+        result = self.identities.reduce(ids, dims)
+        if self.identities.count > before:
+            self.tracer.mixes.append(
+                (torch.unique(collapse(ids)), self.tracer.layer, self.name.strip("_"))
+            )
+        return result
+
     def bend(self, ids: Tensor) -> None:
         """Note a non-linear operation: the teachers' mean cannot be taken before it."""
         self.tracer.bends.append((torch.unique(collapse(ids)), self.tracer.layer, self.name))

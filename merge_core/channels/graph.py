@@ -60,7 +60,11 @@ class Read:
 
 @dataclass(frozen=True)
 class Obstacle:
-    """An operation after which the mean of the teachers can no longer be taken in the weights."""
+    """An operation of a layer that stands in the way.
+
+    After it the mean of the teachers can no longer be taken in the weights, or it sums over the
+    channels of a space.
+    """
 
     layer: str
     operation: str
@@ -111,6 +115,7 @@ class ChannelGraph:
     reads: tuple[Read, ...]
     averaged: Mapping[str, int]  # tensors that write the output, and along which dimension
     obstacles: tuple[Obstacle, ...]
+    mixers: Mapping[str, tuple[Obstacle, ...]]  # by space: the operations that sum over its units
     output_dim: int  # of the first output: the dimension of its channels
     sites: tuple[Site, ...] = field(repr=False, compare=False)
     attributes: tuple[Attribute, ...]

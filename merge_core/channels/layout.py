@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from merge_core.channels.call import Guide
-from merge_core.channels.graph import Axis, ChannelGraph
+from merge_core.channels.graph import Axis, ChannelGraph, Space
 from merge_core.channels.heads import HeadMean, set_head_mean
 from merge_core.channels.rebuild import Changes, named_tensors, rebuild
 from merge_core.channels.sites import SHAPES, Change
@@ -153,9 +153,7 @@ def _same_spaces(graph: ChannelGraph, found: ChannelGraph, sizes: Mapping[str, i
         if (space.name, meant) != (other.name, other.size):
             raise GraphError(
                 f"With {space.name!r} resized from {space.size} to {meant} units the network has a "
-                f"space {other.name!r} of {other.size} units in its place: some operation mixes "
-                "its channels or keeps its width as a number; treat each channel by itself, and "
-                "take widths from the tensors' shapes."
+                f"space {other.name!r} of {other.size} units in its place: {_culprit(graph, space)}"
             )
     if len(graph.free) != len(found.free):
         raise GraphError(
@@ -163,6 +161,19 @@ def _same_spaces(graph: ChannelGraph, found: ChannelGraph, sizes: Mapping[str, i
             f"{len(graph.free)}: some operation keeps a width as a number of its own; take widths "
             "from the tensors' shapes."
         )
+
+
+def _culprit(graph: ChannelGraph, space: Space) -> str:
+    """What may have kept a space from being resized, and what to do."""
+    mixers = graph.mixers.get(space.name, ())
+    if mixers:
+        one = mixers[0]
+        where = f"layer {one.layer!r}" if one.layer else "the network"
+        return (
+            f"{where} applies {one.operation!r} over its channels, which mixes them; treat each "
+            f"channel by itself."
+        )
+    return "some operation keeps its width as a number; take widths from the tensors' shapes."
 
 
 def positions(old: Axis, new: Axis, units: Mapping[int, Tensor]) -> Tensor:

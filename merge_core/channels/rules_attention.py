@@ -24,7 +24,7 @@ def matmul(call: Call) -> Tensor:
     if min(ids_left.dim(), ids_right.dim()) < 2:
         raise call.fail("multiplies a matrix by a vector", "use F.linear or an explicit sum")
     product = call.identities.tie(ids_left.unsqueeze(-1), ids_right.unsqueeze(-3))
-    summed = call.identities.reduce(product, (product.dim() - 2,)).squeeze(-2)
+    summed = call.reduce(product, (product.dim() - 2,)).squeeze(-2)
     _bend_product(call, left, right, summed)
     return call.answer(call.run(), summed)
 
@@ -61,7 +61,7 @@ def einsum(call: Call) -> Tensor:
         product = ids if product is None else call.identities.tie(product, ids)
     assert product is not None
     dims = tuple(range(len(output), len(letters)))
-    summed = call.identities.reduce(product, dims)
+    summed = call.reduce(product, dims)
     result = call.run()
     call.bend(summed)
     return call.answer(result, summed.reshape(summed.shape[: len(output)]))
@@ -77,7 +77,7 @@ def scaled_dot_product(call: Call) -> Tensor:
         for name in ("query", "key", "value")
     )
     scores = call.identities.tie(query, key)
-    heads = call.identities.reduce(scores, (scores.dim() - 1,))
+    heads = call.reduce(scores, (scores.dim() - 1,))
     ids = call.identities.tie(heads, value)
     call.bend(ids)
     return call.answer(call.run(), ids)

@@ -113,7 +113,7 @@ def reduction(call: Call) -> Any:
         dims = tuple(range(ids.dim()))
     dims = (dims,) if isinstance(dims, int) else tuple(dims)
     dims = tuple(dim % ids.dim() for dim in dims)
-    reduced = call.identities.reduce(ids, dims)
+    reduced = call.reduce(ids, dims)
     if call.name not in ("mean", "sum"):
         call.bend(ids)
     full = reduced.expand([1 if d in dims else n for d, n in enumerate(ids.shape)])
@@ -132,7 +132,7 @@ def normalised(call: Call) -> Tensor:
     dim = call.bind("input", *order)["dim"]
     if dim is None:
         dim = {"normalize": 1}.get(call.name, -1)
-    call.identities.reduce(ids, (dim % ids.dim(),))
+    call.reduce(ids, (dim % ids.dim(),))
     call.bend(ids)
     return call.answer(call.run(), ids)
 

@@ -111,6 +111,7 @@ def assemble(tracer: "Tracer", example: Tensor, output: tuple[torch.Size, int]) 
             if role == "write" and bool(fixed[tracer.axes[tensor, dim]].any())
         },
         obstacles=_obstacles(tracer, lines, fixed),
+        mixers=_mixers(tracer, spaces, space_of[unit]),
         output_dim=output[1],
         example=example,
     )
@@ -260,6 +261,18 @@ def _names(lines: list[Line], firsts: list[int]) -> list[str]:
 def _reads(tracer: "Tracer") -> tuple[Read, ...]:
     reads = [Read(*use[1:]) for use in tracer.uses if use[0] == "read"]
     return tuple(dict.fromkeys(reads))
+
+
+def _mixers(
+    tracer: "Tracer", spaces: list[Space], space_of: Tensor
+) -> dict[str, tuple[Obstacle, ...]]:
+    """Which operations sum over the channels of each space; `space_of` is per atom."""
+    found: dict[str, dict[Obstacle, None]] = {}
+    for ids, layer, operation in tracer.mixes:
+        for number in torch.unique(space_of[ids]).tolist():
+            if number >= 0:
+                found.setdefault(spaces[number].name, {})[Obstacle(layer, operation)] = None
+    return {name: tuple(those) for name, those in found.items()}
 
 
 def _obstacles(tracer: "Tracer", lines: list[Line], fixed: Tensor) -> tuple[Obstacle, ...]:

@@ -41,6 +41,7 @@ class Tracer(TorchFunctionMode):
         self.uses: list[tuple[str, str, str, int, str]] = []  # role, layer, tensor, dim, kind
         self.events: list[Tensor] = []  # identities that a slicing operation took together
         self.bends: list[tuple[Tensor, str, str]] = []  # identities, layer, non-linear operation
+        self.mixes: list[tuple[Tensor, str, str]] = []  # identities, layer, operation summing them
         self.marks: list[Mark] = []
         self._names: dict[int, str] = {}
         self._meta: dict[int, Value] = {}
