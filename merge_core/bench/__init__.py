@@ -46,3 +46,16 @@ def graph(
         inspected.check_name(model)
     command = [sys.executable, "-P", "-m", "merge_core.bench_graph", str(repeats), *(models or [])]
     raise typer.Exit(subprocess.run(command, env=launch.environment(), check=False).returncode)
+
+
+@app.command(epilog="Example: netweld bench align --repeats 3")
+def align(
+    repeats: Annotated[
+        int, typer.Option(min=1, help="How often everything is measured; medians are shown.")
+    ] = 1,
+) -> None:
+    """How fast channels are observed, and networks matched."""
+    from merge_core import launch
+
+    command = [sys.executable, "-P", "-m", "merge_core.bench_align", str(repeats)]
+    raise typer.Exit(subprocess.run(command, env=launch.environment(), check=False).returncode)
