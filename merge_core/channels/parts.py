@@ -32,9 +32,9 @@ class Part:
         return tensor.movedim(self.dim, 0).reshape(len(self.index), -1)
 
     def moved(self, tensor: Tensor, order: Tensor) -> Tensor:
-        """The tensor with unit order[i] in the place of unit i."""
+        """The tensor with unit order[i] in the place of unit i; the order is on the CPU."""
         source = torch.arange(tensor.shape[self.dim])
-        source[self.index.flatten()] = self.index[order.cpu()].flatten()
+        source[self.index.flatten()] = self.index[order].flatten()
         return tensor.index_select(self.dim, source.to(tensor.device))
 
 

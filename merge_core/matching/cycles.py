@@ -154,6 +154,6 @@ def _agreement(sides: Sequence[Mapping[str, Tensor]]) -> float:
     """The sum over all pairs of their inner products."""
 
     def square(side: Mapping[str, Tensor]) -> float:
-        return sum(float(tensor.double().square().sum()) for tensor in side.values())
+        return sum(float(tensor.cpu().double().square().sum()) for tensor in side.values())
 
     return (square(_sum(sides)) - sum(square(side) for side in sides)) / 2

@@ -188,7 +188,7 @@ class Ascent:
         moved: dict[str, Tensor] = {}
         for part in self.parts[name]:
             tensor = moved.get(part.name, self.theirs[part.name])
-            moved[part.name] = part.moved(tensor, order.to(tensor.device))
+            moved[part.name] = part.moved(tensor, order)
         return moved
 
     def _take(self, name: str, order: Tensor, moved: Mapping[str, Tensor]) -> None:
@@ -204,9 +204,9 @@ def _norm(tensors: Mapping[str, Tensor], parts: list[Part]) -> float:
 def _inner(one: Tensor, other: Tensor) -> float:
     """The inner product; rows in float32, their sum in float64."""
     if one.dim() < 2:
-        return torch.dot(one.flatten().double(), other.flatten().double()).item()
+        return torch.dot(one.flatten().cpu().double(), other.flatten().cpu().double()).item()
     rows = torch.bmm(one.flatten(1).unsqueeze(1), other.flatten(1).unsqueeze(2))
-    return rows.double().sum().item()
+    return rows.cpu().double().sum().item()
 
 
 def _neighbours(parts: Mapping[str, list[Part]]) -> dict[str, set[str]]:
