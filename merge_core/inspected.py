@@ -138,6 +138,12 @@ class Inspection:
         )
 
 
+MOST = 2
+"""Inspections that one process has on their way at once: of all viewers of a dashboard together."""
+
+_on_their_way: list[subprocess.Popen[bytes]] = []
+
+
 def start(model: str, shape: tuple[int, ...] | None = None, batch: int = BATCH) -> Inspection:
     """Start to inspect a network in a process of its own.
 
@@ -148,9 +154,16 @@ def start(model: str, shape: tuple[int, ...] | None = None, batch: int = BATCH) 
 
     Raises:
         GraphError: there is no classifier of that name.
-        StoreError: nothing can be written, or no process can be started.
+        StoreError: nothing can be written, no process can be started, or this process has as many
+            inspections on their way as it may have (`MOST`).
     """
     check_name(model)
+    _on_their_way[:] = [process for process in _on_their_way if process.poll() is None]
+    if len(_on_their_way) >= MOST:
+        raise StoreError(
+            f"{len(_on_their_way)} networks are being inspected on this machine already; wait "
+            f"until one is done and try again."
+        )
     text = "x".join(map(str, shape or usual_input(model)))
     errors = tempfile.TemporaryFile()  # noqa: SIM115  it lives as long as the inspection
     try:
@@ -167,6 +180,7 @@ def start(model: str, shape: tuple[int, ...] | None = None, batch: int = BATCH) 
         raise StoreError(
             f"The inspection of {model!r} could not be started ({error}); mend that and try again."
         ) from error
+    _on_their_way.append(process)
     # Somebody must wait for a child, or it stays behind as a zombie.
     threading.Thread(target=process.wait, name=f"reap {model}", daemon=True).start()
     return Inspection(model, process, errors)

@@ -38,6 +38,7 @@ def choice() -> str | None:
         "Network",
         [OF_RUN, *known],
         key=PICKED,
+        bind="query-params",
         help="The networks that have been inspected here, on this page or with `netweld inspect`.",
         width=360,
     )

@@ -90,6 +90,22 @@ def test_an_inspection_that_fails_is_a_sentence(
     assert app.selectbox(key="network").value == "the network of this run"
 
 
+def test_all_viewers_together_inspect_only_a_few_at_once(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    waits = "import sys, time; time.sleep(60)"
+    monkeypatch.setattr(inspected, "PROGRAM", ("-c", waits))
+    on_their_way = [inspected.start("resnet18") for _ in range(inspected.MOST)]
+    app = opened("network", fake_runs.make(store, "textures"))
+    app.button(key="inspect").click().run()
+    assert "wait until one is done" in app.error[0].value
+    for inspection in on_their_way:
+        inspection.process.kill()
+        inspection.process.wait()
+    monkeypatch.setattr(inspected, "PROGRAM", ("-c", WRITES))
+    assert inspected.start("resnet18").result() == TINY
+
+
 def test_a_damaged_description_is_a_sentence(store: Store, tmp_path: Path) -> None:
     fake_runs.make(store, "textures")
     inspected.directory().mkdir(parents=True)
