@@ -102,6 +102,7 @@ def test_all_viewers_together_inspect_only_a_few_at_once(
     for inspection in on_their_way:
         inspection.process.kill()
         inspection.process.wait()
+        inspection.errors.close()
     monkeypatch.setattr(inspected, "PROGRAM", ("-c", WRITES))
     assert inspected.start("resnet18").result() == TINY
 
