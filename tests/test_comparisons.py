@@ -49,10 +49,10 @@ def merged_run(store: Store, name: str) -> str:
     return run
 
 
-def compare(store: Store, run: str, keys: tuple[str, ...] = KEYS, **asked: int) -> str:
+def compare(store: Store, run: str, keys: tuple[str, ...] = KEYS, fine_tune: int = 0) -> str:
     """A comparison of a run's teachers, carried out by this process."""
     with store.open(run) as reader:
-        comparison, inputs = compared.of_run(reader, keys, examples=100, **asked)
+        comparison, inputs = compared.of_run(reader, keys, examples=100, fine_tune=fine_tune)
     name = store.create(comparison, "cpu", inputs)
     assert worker.run(store, name, worker.carry_out) == 0
     return name

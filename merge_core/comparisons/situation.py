@@ -21,7 +21,7 @@ from merge_core.training import evaluate
 Scores = dict[str, dict[str, float]]
 """`{split: {"loss": ..., "accuracy": ...}}`, accuracy only for classification."""
 
-_BATCH = 500
+_BATCH = 250
 
 
 class Situation:
