@@ -13,12 +13,15 @@ from streamlit.navigation.page import StreamlitPage
 
 from merge_core import places
 from merge_core.errors import NetweldError
-from merge_core.recipes import Comparison, Recipe
+from merge_core.recipes import Comparison
 from merge_core.store import RunReader, RunSummary, Store
+from merge_core.views.comparisons import comparison_label, comparisons_of, pickable
 from merge_core.views.runs import ALIVE, run_label
 
 RUN = "run"
 """Key of the picker, in the session and in the address."""
+COMPARISON = "comparison"
+"""Likewise of the picker among several comparisons of one run."""
 FIRST_SAMPLE = "textures"
 PATIENCE = 60
 """Seconds in which a worker has surely started."""
@@ -67,6 +70,12 @@ def navigation() -> StreamlitPage:
                 help="Which teacher each channel of the merged network comes from.",
             ),
             st.Page(
+                "pages/methods.py",
+                title="Methods",
+                icon=":material/compare_arrows:",
+                help="The same networks merged by every method: score against cost.",
+            ),
+            st.Page(
                 "pages/network.py",
                 title="Network",
                 icon=":material/schema:",
@@ -105,16 +114,20 @@ def _runs(home: str, samples: str) -> list[RunSummary]:
     return Store(Path(home), Path(samples)).runs()
 
 
+def _every() -> list[RunSummary]:
+    """All runs of all kinds, newest first, then the samples; at most `FRESH` seconds old."""
+    return _runs(str(places.home()), str(places.samples()))
+
+
 def runs() -> list[RunSummary]:
-    """All merges, newest first, then the samples; at most `FRESH` seconds old."""
-    every = _runs(str(places.home()), str(places.samples()))
-    return [run for run in every if isinstance(run.recipe, Recipe)]
+    """What can be picked: merges, and comparisons of no merge that is here; newest first."""
+    return pickable(_every())
 
 
 def comparisons() -> list[RunSummary]:
-    """All comparisons, newest first; at most `FRESH` seconds old."""
-    every = _runs(str(places.home()), str(places.samples()))
-    return [run for run in every if isinstance(run.recipe, Comparison)]
+    """The comparisons of the picked run's networks, newest first."""
+    picked = st.session_state.get(RUN)
+    return comparisons_of(_every(), picked) if picked else []
 
 
 def pick_run() -> None:
@@ -180,7 +193,7 @@ def errors_as_sentences() -> Iterator[None]:
         st.stop()
 
 
-def picked_summary() -> RunSummary:
+def picked_run() -> RunSummary:
     """The picked run as one line of the list; a page without any run ends with what to do."""
     name = st.session_state.get(RUN)
     found = [run for run in runs() if run.name == name]
@@ -195,21 +208,73 @@ def picked_summary() -> RunSummary:
     return found[0]
 
 
+def picked_summary() -> RunSummary:
+    """The picked run where it is a merge; a page about merges ends with where to go otherwise."""
+    run = picked_run()
+    if isinstance(run.recipe, Comparison):
+        st.info(
+            "This run compares trained networks from files; it has no gates and no cut of its own. "
+            "Its results are on the page Methods.",
+            icon=":material/compare_arrows:",
+        )
+        st.page_link("pages/methods.py", label="See the methods", icon=":material/compare_arrows:")
+        st.stop()
+    return run
+
+
+def pick_comparison() -> RunSummary | None:
+    """Which comparison of the picked run's networks to show; None where there is none.
+
+    Where there are several, a picker is drawn; the address follows it. The newest comes first.
+    """
+    found = {run.name: run for run in comparisons()}
+    if len(found) < 2:
+        return next(iter(found.values()), None)
+    if st.session_state.get(COMPARISON) not in found:
+        st.session_state.pop(COMPARISON, None)
+    name = st.selectbox(
+        "Comparison",
+        list(found),
+        format_func=lambda name: comparison_label(found[name]),
+        key=COMPARISON,
+        bind="query-params",
+        persist_state="session",
+        help="The networks of this run have been compared more than once; the newest comes first.",
+        width=480,
+    )
+    return found[name]
+
+
+def comparison_now(name: str) -> RunSummary:
+    """A comparison as it is now, for a part of a page that is drawn again and again."""
+    return next(run for run in _every() if run.name == name)
+
+
 def open_run(summary: RunSummary) -> RunReader:
     """Open the picked run for looking."""
     return Store().open(summary.name)
 
 
-def live(body: Callable[[], None], *, every: float) -> None:
+def live(
+    body: Callable[[], None],
+    *,
+    every: float,
+    summary: Callable[[], RunSummary] = picked_summary,
+) -> None:
     """Draw a part of a page again and again while its run is alive, once otherwise.
 
     When the run ends, or begins, the whole page is drawn again.
+
+    Args:
+        body: draws the part.
+        every: seconds from one drawing to the next.
+        summary: the run as it is now.
     """
-    before = picked_summary()
+    before = summary()
 
     def part() -> None:
         with errors_as_sentences():
-            now = picked_summary()
+            now = summary()
             body()
         if now.state != before.state:
             st.rerun(scope="app")
@@ -224,10 +289,11 @@ def never_started(summary: RunSummary) -> bool:
 
 def state_note(summary: RunSummary) -> None:
     """Say what state a run is in and what to do about it; nothing for a finished one."""
+    page = "Methods" if isinstance(summary.recipe, Comparison) else "Merge"
     match summary.state:
         case "queued":
             if never_started(summary):
-                st.warning("This run never started: start it on the page Merge with Resume.")
+                st.warning(f"This run never started: start it on the page {page} with Resume.")
             else:
                 st.info("This run waits for its worker to start; that takes a few seconds.")
         case "running":
@@ -238,14 +304,14 @@ def state_note(summary: RunSummary) -> None:
             )
         case "stopped":
             st.warning(
-                "This run was stopped. Resume it on the page Merge: it goes on from its last "
-                "checkpoint and ends with the same numbers.",
+                f"This run was stopped. Resume it on the page {page}: it goes on from its last "
+                f"checkpoint and ends with the same numbers.",
                 icon=":material/stop:",
             )
         case "lost":
             st.warning(
-                "This run's worker is gone, perhaps because the machine was switched off. Nothing "
-                "acknowledged is lost: resume it on the page Merge.",
+                f"This run's worker is gone, perhaps because the machine was switched off. Nothing "
+                f"acknowledged is lost: resume it on the page {page}.",
                 icon=":material/help:",
             )
         case "failed":

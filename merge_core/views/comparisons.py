@@ -1,0 +1,38 @@
+"""Which comparisons there are of which run, and what to call them."""
+
+from collections.abc import Iterable
+from datetime import datetime
+
+from merge_core.recipes import Comparison, Recipe
+from merge_core.store import RunSummary
+
+
+def pickable(runs: Iterable[RunSummary]) -> list[RunSummary]:
+    """The runs that stand for networks of their own, in the order given.
+
+    These are all merges, and the comparisons of checkpoint files or of merges that are gone.
+    """
+    every = list(runs)
+    merges = {run.name for run in every if isinstance(run.recipe, Recipe)}
+    return [run for run in every if isinstance(run.recipe, Recipe) or run.recipe.of not in merges]
+
+
+def comparisons_of(runs: Iterable[RunSummary], name: str) -> list[RunSummary]:
+    """The comparisons of a run's teachers, in the order given; of one of files, itself."""
+    return [
+        run
+        for run in runs
+        if isinstance(run.recipe, Comparison) and name in (run.name, run.recipe.of)
+    ]
+
+
+def comparison_label(summary: RunSummary) -> str:
+    """A comparison in a picker: when it was made, how many methods, how many epochs after them."""
+    comparison = summary.recipe
+    assert isinstance(comparison, Comparison), summary.name
+    count, epochs = len(comparison.methods), comparison.fine_tune.epochs
+    when = datetime.fromtimestamp(summary.created).strftime("%Y-%m-%d %H:%M")
+    return (
+        f"{when} · {count} method{'' if count == 1 else 's'} · "
+        f"{epochs} epoch{'' if epochs == 1 else 's'} of fine-tuning · {summary.name[-4:]}"
+    )
