@@ -84,11 +84,11 @@ def random_pair(widths: tuple[int, ...], seed: int) -> tuple[nn.Module, nn.Modul
 @pytest.mark.parametrize("seed", range(5))
 def test_one_hidden_layer_is_solved_exactly(seed: int) -> None:
     """With a single space the objective is linear: no other order is better."""
-    a, b, graph = random_pair((3, 5, 2), seed)
+    a, b, graph = random_pair((3, 4, 2), seed)
     found = match_weights(a, b, graph, draws())
     every = (
         agreement(a, permute(b, graph, {graph.free[0].name: torch.tensor(order)}))
-        for order in itertools.permutations(range(5))
+        for order in itertools.permutations(range(4))
     )
     assert found.objective[-1] == pytest.approx(max(every), rel=1e-5)
 
@@ -96,7 +96,7 @@ def test_one_hidden_layer_is_solved_exactly(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(5))
 def test_no_single_space_can_be_improved_alone(seed: int) -> None:
     """A fixed point: exhaustive search over each space, the others held, finds nothing better."""
-    a, b, graph = random_pair((3, 4, 5, 4, 2), seed)
+    a, b, graph = random_pair((3, 4, 4, 3, 2), seed)
     found = match_weights(a, b, graph, draws(seed))
     matched = permute(b, graph, found.orders)
     reached = agreement(a, matched)
@@ -109,13 +109,13 @@ def test_no_single_space_can_be_improved_alone(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(4))
 def test_the_fixed_point_is_near_the_best_of_all_orders(seed: int) -> None:
-    """Two spaces of 4: all 576 combinations. The ascent may end below the best, not far."""
-    a, b, graph = random_pair((3, 4, 4, 2), seed)
+    """Two spaces of 4 and 3: all 144 orders. The ascent may end below the best, not far."""
+    a, b, graph = random_pair((3, 4, 3, 2), seed)
     found = match_weights(a, b, graph, draws(seed))
     names = [space.name for space in graph.free]
     every = [
         agreement(a, permute(b, graph, dict(zip(names, map(torch.tensor, both), strict=True))))
-        for both in itertools.product(itertools.permutations(range(4)), repeat=2)
+        for both in itertools.product(*map(itertools.permutations, (range(4), range(3))))
     ]
     assert min(every) < found.objective[0] < found.objective[-1] <= max(every) + 1e-4
     assert found.objective[-1] > 0.75 * max(every)
