@@ -117,8 +117,8 @@ def test_the_fixed_point_is_near_the_best_of_all_orders(seed: int) -> None:
         agreement(a, permute(b, graph, dict(zip(names, map(torch.tensor, both), strict=True))))
         for both in itertools.product(*map(itertools.permutations, (range(4), range(3))))
     ]
-    assert min(every) < found.objective[0] < found.objective[-1] <= max(every) + 1e-4
-    assert found.objective[-1] > 0.75 * max(every)
+    assert found.objective[-1] <= max(every) + 1e-4
+    assert found.objective[-1] - min(every) > 0.85 * (max(every) - min(every))
 
 
 @pytest.mark.parametrize("name", [*NETWORKS, *GOOD])
