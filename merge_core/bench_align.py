@@ -35,7 +35,7 @@ MATCHED: dict[str, tuple[float | None, bool]] = {
 """Networks whose weights are matched: the most seconds, and whether `rebasin` does it, too."""
 
 
-def activations(networks: list[nn.Module], inputs: Tensor, batch: int, repeats: int) -> str:
+def activations(networks: Sequence[nn.Module], inputs: Tensor, batch: int, repeats: int) -> str:
     """One line: `observe` on the inputs against forward passes of all networks on them."""
     graph = trace(networks[0], inputs[:2])
     batches = inputs.split(batch)

@@ -39,7 +39,7 @@ def mixing(products: Tensor, kept: Tensor) -> Tensor:
         M with the least E‖x − M x[kept]‖². A kept channel stands for itself.
     """
     inner = products[kept][:, kept]
-    ridge = _RIDGE * inner.diagonal().mean().clamp(min=torch.finfo(inner.dtype).tiny)
+    ridge = (_RIDGE * inner.diagonal().mean()).clamp(min=1e-30)  # all may be dead
     inner = inner + ridge * torch.eye(len(kept), dtype=inner.dtype)
     solution = torch.linalg.solve(inner, products[kept]).T
     solution[kept] = torch.eye(len(kept), dtype=inner.dtype)
