@@ -8,8 +8,8 @@ from typing import Any
 
 from merge_core.errors import StoreError
 
-LAW_TOLERANCE = 1e-4
-"""Largest relative error of the channel graph's laws, in float32, with which a merge starts."""
+LAW_TOLERANCES = {"float32": 1e-4, "float64": 1e-11}
+"""Largest relative error of the channel graph's laws that is rounding; above it nothing starts."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,6 +71,7 @@ class Description:
         teacher, big, student: what one teacher, the big student of two and the half cut of that
             big student cost.
         laws: measured relative error of each law of the channel graph.
+        precision: in which the laws were measured, "float32" or "float64".
         trace_seconds: how long the trace took.
         torch: the version that measured it.
     """
@@ -85,6 +86,12 @@ class Description:
     laws: Mapping[str, float]
     trace_seconds: float
     torch: str
+    precision: str = "float32"
+
+    @property
+    def tolerance(self) -> float:
+        """The largest error of a law that rounding explains."""
+        return LAW_TOLERANCES[self.precision]
 
     @property
     def worst_law(self) -> float:

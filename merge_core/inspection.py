@@ -6,6 +6,7 @@ writes the description of MODEL to FILE. What a person can mend is one sentence 
 error and exit status 2.
 """
 
+import copy
 import importlib
 import json
 import os
@@ -34,6 +35,7 @@ def describe(
     name: str,
     laws: dict[str, float],
     trace_seconds: float,
+    precision: str = "float32",
 ) -> Description:
     """What the channel graph says of a network, and what the network costs before and after.
 
@@ -47,6 +49,7 @@ def describe(
         name: of the architecture.
         laws: relative error of each law, as `channels.check` measured it.
         trace_seconds: how long the trace took.
+        precision: in which the laws were measured.
 
     Raises:
         GraphError: the network cannot be concatenated or halved.
@@ -75,6 +78,7 @@ def describe(
         big=_cost(big, example),
         student=_cost(student, example),
         laws=dict(laws),
+        precision=precision,
         trace_seconds=trace_seconds,
         torch=torch.__version__,
     )
@@ -244,8 +248,11 @@ def inspect(model: str, shape: tuple[int, ...], batch: int) -> Description:
         start = time.perf_counter()
         graph = trace(network, example)
         seconds = time.perf_counter() - start
-        laws = vars(check(network, graph, example))
-        return describe(network, graph, example, name=model, laws=laws, trace_seconds=seconds)
+        laws, precision = _laws(network, example)
+        return describe(
+            network, graph, example,
+            name=model, laws=laws, trace_seconds=seconds, precision=precision,
+        )  # fmt: skip
     except NetweldError:
         raise
     except Exception as error:
@@ -254,6 +261,21 @@ def inspect(model: str, shape: tuple[int, ...], batch: int) -> Description:
             f"{model!r} cannot be run on an input of shape {given} ({said(error)}); "
             f"give the shape of one example with --input, as in --input 3x224x224."
         ) from error
+
+
+def _laws(network: nn.Module, example: Tensor) -> tuple[dict[str, float], str]:
+    """The errors of the laws, and the precision in which they were measured.
+
+    In float64 rounding cannot hide anything; code that makes float32 tensors of its own is measured
+    in float32.
+    """
+    try:
+        double, wide = copy.deepcopy(network).double(), example.double()
+        with torch.no_grad():
+            double.eval()(wide)
+    except RuntimeError:
+        double, wide = network, example
+    return vars(check(double, trace(double, wide), wide)), str(wide.dtype).removeprefix("torch.")
 
 
 def main() -> int:

@@ -6,48 +6,35 @@ gives the same numbers as if the run had never stopped.
 """
 
 import copy
-import time
-from collections.abc import Generator, Iterator, Mapping
-from dataclasses import dataclass
+from collections.abc import Generator, Iterator
 from pathlib import Path
-from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from merge_core.channels import ChannelGraph, check, concatenate, flops, trace
-from merge_core.data import Dataset, Split, augmentation, load
-from merge_core.description import LAW_TOLERANCE
-from merge_core.devices import derived_seed, generator
-from merge_core.errors import DivergedError, GraphError
+from merge_core.data import Dataset, Split, load
+from merge_core.description import LAW_TOLERANCES
+from merge_core.devices import derived_seed
+from merge_core.errors import GraphError
 from merge_core.events import (
-    Arrays,
     ChannelsKept,
     Event,
     Resume,
-    StageFinished,
     StagePlanned,
-    StageStarted,
     StudentReturned,
 )
 from merge_core.inspection import describe
 from merge_core.methods import LEARNED_GATES, RANDOM_HALF, Choice, Setting
 from merge_core.methods.output_ensemble import MeanOfOutputs
 from merge_core.models import build
-from merge_core.recipes import Recipe, Training
-from merge_core.repair import has_norm_statistics, norms_reestimated
+from merge_core.recipes import Recipe
+from merge_core.repair import has_norm_statistics
 from merge_core.stages import RETURNABLE
 from merge_core.training import (
-    Job,
-    evaluate,
-    fit,
-    load_arrays,
     state_arrays,
-    steps_per_epoch,
     to_array,
 )
-
-_STEP_FLOPS = 3  # a training step costs a forward pass and about two for the backward pass
 
 
 def merge(
@@ -71,42 +58,15 @@ def merge(
     yield from _Run(recipe, device, load(recipe.data, recipe.seed, data_dir), resume).events()
 
 
-@dataclass
-class _Timer:
-    """Seconds since it was made."""
-
-    start: float
-
-    @classmethod
-    def now(cls) -> "_Timer":
-        return cls(time.perf_counter())
-
-    @property
-    def seconds(self) -> float:
-        return time.perf_counter() - self.start
-
-
-class _Run:
+class _Run(Stages[Recipe]):
     """One merge on its way: the data, the networks so far, and what a resume brought along."""
 
     def __init__(self, recipe: Recipe, device: str, data: Dataset, resume: Resume | None) -> None:
-        self.recipe = recipe
-        self.device = device
-        self.data = data.to(device)
-        self.augment = augmentation(recipe.data.augment)
-        self.resume = resume or Resume()
-        self.scores: dict[str, Mapping[str, Mapping[str, float]]] = {}
+        super().__init__(recipe, device, data, resume)
         self.trace_seconds = 0.0
         self.setting = Setting(
             recipe=recipe, data=self.data, augment=self.augment, draws=self.draws, teachers=2
         )
-
-    def draws(self, purpose: str) -> torch.Generator:
-        return generator(self.recipe.seed, purpose, self.device)
-
-    @property
-    def example(self) -> Tensor:
-        return self.data.heldout.inputs[:4]
 
     def events(self) -> Generator[Event, None, None]:
         recipe = self.recipe
@@ -116,7 +76,7 @@ class _Run:
             ).to(self.device)
             for stage in ("teacher_a", "teacher_b")
         }
-        timer = _Timer.now()
+        timer = Timer.now()
         graph = trace(fresh["teacher_a"], self.example)
         self.trace_seconds = timer.seconds
         yield from self.plan(fresh["teacher_a"], graph)
@@ -155,18 +115,7 @@ class _Run:
         if recipe.fine_tune.epochs == 0:
             del trained["fine_tune"]
         for stage, job in trained.items():
-            epochs, cost, per_epoch = 0, 0.0, 0
-            examples = len(self.examples(stage))
-            if job is not None:
-                training, cost = job
-                epochs = training.epochs
-                per_epoch = steps_per_epoch(examples, training.batch_size)
-            yield StagePlanned(
-                stage=stage,
-                epochs=epochs,
-                steps=epochs * per_epoch,
-                flops=_STEP_FLOPS * cost * epochs * examples,
-            )
+            yield self.planned(stage, *(job or ()))
 
     def examples(self, stage: str) -> Split:
         """What a stage trains on: the training split, of which each teacher may have one half."""
@@ -174,95 +123,20 @@ class _Run:
             return self.data.halves[stage == "teacher_b"]
         return self.data.train
 
-    def over(self, stage: str) -> StageFinished | None:
-        """The stage as the resume has it, if it is over."""
-        return self.resume.finished.get(stage)
-
-    def checkpoint(self, stage: str) -> Arrays | None:
-        return self.resume.checkpoint if self.resume.stage == stage else None
-
-    def started(self, stage: str) -> StageStarted:
-        checkpoint = self.checkpoint(stage)
-        return StageStarted(
-            stage=stage, epoch=0 if checkpoint is None else int(checkpoint["epoch"])
-        )
-
-    def finished(
-        self,
-        stage: str,
-        network: nn.Module,
-        timer: _Timer,
-        arrays: Arrays,
-        facts: Mapping[str, Any] | None = None,
-    ) -> StageFinished:
-        """Evaluate the stage's network on every split."""
-        scores = {
-            "train": evaluate(network, self.data.train),
-            "heldout": evaluate(network, self.data.heldout),
-            "test": evaluate(network, self.data.test),
-        }
-        if not all(torch.isfinite(torch.tensor(s["loss"])) for s in scores.values()):
-            raise DivergedError(
-                f"The network after stage {stage!r} has a loss that is not finite; "
-                f"lower the learning rate of the stage before it and start again."
-            )
-        self.scores[stage] = scores
-        return StageFinished(
-            stage=stage, scores=scores, seconds=timer.seconds, arrays=arrays, facts=facts or {}
-        )
-
-    def judged(
-        self, stage: str, network: nn.Module, *, stored: bool = True
-    ) -> Generator[Event, None, None]:
-        """A stage without training: only its network's scores."""
-        if done := self.over(stage):
-            self.scores[stage] = done.scores
-            return
-        timer = _Timer.now()
-        yield self.started(stage)
-        yield self.finished(stage, network, timer, state_arrays(network) if stored else {})
-
-    def trained(
-        self,
-        stage: str,
-        network: nn.Module,
-        training: Training,
-        facts: Mapping[str, Any] | None = None,
-    ) -> Generator[Event, None, nn.Module]:
-        """A stage of ordinary training; returns its network in eval mode."""
-        if done := self.over(stage):
-            self.scores[stage] = done.scores
-            return load_arrays(network, done.arrays).eval()
-        timer = _Timer.now()
-        yield self.started(stage)
-        job = Job(
-            stage=stage,
-            network=network,
-            training=training,
-            train=self.examples(stage),
-            heldout=self.data.heldout,
-            augment=self.augment,
-            draws=self.draws(f"train/{stage}"),
-            dropout_seed=derived_seed(self.recipe.seed, f"dropout/{stage}"),
-        )
-        yield from fit(job, self.checkpoint(stage))
-        yield self.finished(stage, network, timer, state_arrays(network), facts)
-        return network.eval()
-
     def concatenated(
         self, a: nn.Module, b: nn.Module, graph: ChannelGraph, ensemble: nn.Module
     ) -> Generator[Event, None, nn.Module]:
         big = concatenate([a, b], graph)
-        if done := self.over("big"):
-            self.scores["big"] = done.scores
+        if self.over("big"):
             return big
-        timer = _Timer.now()
+        timer = Timer.now()
         yield self.started("big")
         errors = check(a, graph, self.example)
-        if not errors.worst <= LAW_TOLERANCE:
+        most = LAW_TOLERANCES["float32"]
+        if not errors.worst <= most:
             raise GraphError(
                 f"The channel graph of {self.recipe.model!r} breaks its laws by {errors.worst:.1e} "
-                f"(at most {LAW_TOLERANCE:.0e} is expected), so this network cannot be merged; "
+                f"(at most {most:.0e} is expected), so this network cannot be merged; "
                 f"please report it."
             )
         network = describe(
@@ -284,9 +158,8 @@ class _Run:
     def chosen(self, big: nn.Module, graph: ChannelGraph) -> Generator[Event, None, Choice]:
         """The gate stage; returns the choice that its gates stand for."""
         if done := self.over("gates"):
-            self.scores["gates"] = done.scores
             return LEARNED_GATES.restore(big, graph, self.setting, done.arrays)
-        timer = _Timer.now()
+        timer = Timer.now()
         yield self.started("gates")
         choice = yield from LEARNED_GATES.choose(big, graph, self.setting, self.checkpoint("gates"))
         half = {name: float(p.mean()) for name, p in choice.open_probability.items()}
@@ -308,20 +181,13 @@ class _Run:
             )
         yield from self.judged("cut", student)
         if has_norm_statistics(student):
-            student = yield from self.normed(student)
+            student = yield from self.with_norms(student)
         if self.recipe.fine_tune.epochs:
             yield from self.trained("fine_tune", copy.deepcopy(student), self.recipe.fine_tune)
 
-    def normed(self, student: nn.Module) -> Generator[Event, None, nn.Module]:
+    def with_norms(self, student: nn.Module) -> Generator[Event, None, nn.Module]:
         """Norm statistics re-estimated; returns the better of both by held-out score."""
-        fresh = norms_reestimated(
-            student,
-            self.data.train,
-            self.recipe.gating.batch_size,
-            self.augment,
-            self.draws("norms"),
-        )
-        yield from self.judged("norms", fresh)
+        fresh = yield from self.normed("norms", student, self.recipe.gating.batch_size)
         return fresh if self.best(("cut", "norms")) == "norms" else student
 
     def controls(
@@ -335,31 +201,6 @@ class _Run:
         half = choice.cut(big_graph)
         yield from self.trained("random_half", half, self.recipe.fine_tune.over(extra))
         yield from self.trained("trained_on", copy.deepcopy(a), self.recipe.teacher.over(extra))
-
-    def best(self, stages: tuple[str, ...]) -> str:
-        """The stage with the best held-out score; the earlier one on a tie."""
-        there = [stage for stage in stages if stage in self.scores]
-        metric = self.recipe.metric
-        best = there[0]
-        for stage in there[1:]:
-            if self.recipe.better(
-                self.scores[stage]["heldout"][metric], self.scores[best]["heldout"][metric]
-            ):
-                best = stage
-        return best
-
-
-def first_layer(network: nn.Module, graph: ChannelGraph) -> dict[str, str | None]:
-    """Where the first layer's filters are: names of its weight, its bias and its channel space."""
-    space = graph.free[0]
-    layer = space.writers[0]
-    names = dict(network.named_parameters())
-    bias = f"{layer}.bias"
-    return {
-        "weight": f"{layer}.weight",
-        "bias": bias if bias in names else None,
-        "space": space.name,
-    }
 
 
 @torch.no_grad()

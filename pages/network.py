@@ -6,7 +6,7 @@ import streamlit as st
 
 from merge_core import inspected
 from merge_core.architectures import TORCHVISION
-from merge_core.description import LAW_TOLERANCE, Description
+from merge_core.description import Description
 from merge_core.errors import NetweldError
 from merge_core.plots.network import spaces_diagram
 from merge_core.views.network import (
@@ -101,7 +101,7 @@ def show(network: Description, measured: str) -> None:
     """One network; `measured` says on what its laws were measured."""
     width = " × ".join(map(str, network.input))
     st.subheader(f"{network.name}, input {width}")
-    exact = network.worst_law <= LAW_TOLERANCE
+    exact = network.worst_law <= network.tolerance
     st.badge(
         law_badge(network),
         icon=":material/verified:" if exact else ":material/error:",
@@ -109,11 +109,11 @@ def show(network: Description, measured: str) -> None:
     )
     st.caption(
         f"The worst error of all laws is {network.worst_law:.0e} of the largest output, measured "
-        f"on {measured}. The trace took {network.trace_seconds:.2g} s."
+        f"on {measured} in {network.precision}. The trace took {network.trace_seconds:.2g} s."
     )
     if not exact:
         st.error(
-            f"That is more than rounding (at most {LAW_TOLERANCE:.0e}): this network cannot be "
+            f"That is more than rounding (at most {network.tolerance:.0e}): this network cannot be "
             f"merged; please report it."
         )
     with st.container(horizontal=True):

@@ -6,7 +6,7 @@ import typer
 
 from merge_core import inspected
 from merge_core.cli.tables import console, new_table
-from merge_core.description import LAW_TOLERANCE, Description
+from merge_core.description import Description
 from merge_core.errors import GraphError, NetweldError
 from merge_core.views.network import cost_table, law_sentence, law_table, space_table, spaces_text
 
@@ -54,10 +54,10 @@ def _cell(value: object) -> str:
 
 
 def _refuse_broken(found: Description) -> None:
-    if not found.worst_law <= LAW_TOLERANCE:
+    if not found.worst_law <= found.tolerance:
         raise GraphError(
             f"The channel graph of {found.name!r} breaks its laws by {found.worst_law:.1e} (at "
-            f"most {LAW_TOLERANCE:.0e} is expected), so this network cannot be merged; please "
+            f"most {found.tolerance:.0e} is expected), so this network cannot be merged; please "
             f"report it."
         )
 
