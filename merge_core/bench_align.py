@@ -12,6 +12,7 @@ implementation of the same algorithm, it matches the small networks, too.
 import copy
 import sys
 import time
+from collections.abc import Sequence
 from importlib import import_module
 from importlib.util import find_spec
 
