@@ -7,7 +7,6 @@ from merge_core.architectures import architectures_for
 from merge_core.plots.curves import learning_curves, schedule_curve
 from merge_core.presets import PRESETS, Preset, find_preset, recipe_names
 from merge_core.recipes import Recipe
-from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.estimates import Measured, estimate
 from merge_core.views.runs import (
@@ -24,7 +23,6 @@ from merge_core.views.settings import with_settings
 from pages import shared
 
 CURVE_POINTS = 300
-RESUMABLE = ("stopped", "lost", "failed")
 
 
 def choose() -> tuple[Recipe, str]:
@@ -210,8 +208,9 @@ def progress() -> None:
     """The picked run: how far it is, its curves, its stages, and how to steer it."""
     summary = shared.picked_summary()
     with shared.open_run(summary) as reader:
-        bar(summary, reader)
-        buttons(summary)
+        if summary.state == "finished":
+            after(summary, reader)
+        shared.progress(summary, reader)
         curves = curve_frame(reader)
         stages, checked = stage_frame(reader), checks(reader)
     if checked:
@@ -247,55 +246,17 @@ def progress() -> None:
         )
 
 
-def bar(summary: RunSummary, reader: RunReader) -> None:
-    """How far the run is, in one line and a bar."""
-    if summary.state != "running":
-        shared.state_note(summary)
-        if summary.state == "finished":
-            kind = "This sample" if summary.sample else "This run"
-            took = reader.headway().elapsed
-            st.success(
-                f"{kind} is finished" + (f"; it took {duration(took)}." if took else "."),
-                icon=":material/check:",
-            )
-        return
-    status, headway = reader.status(), reader.headway()
-    steps = {row["stage"]: row["steps"] for row in reader.stages()}
-    where = "Getting ready"
-    if status["stage"]:
-        where = STAGE_BY_KEY[status["stage"]].title
-        if steps.get(status["stage"]):
-            where += f", step {status['step']:,} of {steps[status['stage']]:,}"
-    left = "" if headway.left is None else f" · about {duration(headway.left)} left"
-    st.progress(
-        min(headway.fraction, 1.0),
-        text=f"**{100 * headway.fraction:.0f} %** of the work · {where} · "
-        f"{duration(headway.elapsed)} so far{left}",
+def after(summary: RunSummary, reader: RunReader) -> None:
+    """What a finished run says, and where to look at it."""
+    kind = "This sample" if summary.sample else "This run"
+    took = reader.headway().elapsed
+    st.success(
+        f"{kind} is finished" + (f"; it took {duration(took)}." if took else "."),
+        icon=":material/check:",
     )
-
-
-def buttons(summary: RunSummary) -> None:
-    """Stop, resume, or go and look."""
     with st.container(horizontal=True):
-        if summary.state == "running":
-            asked = st.session_state.get("stopping") == summary.name
-            if st.button(
-                "Stopping …" if asked else "Stop",
-                icon=":material/stop:",
-                key="stop",
-                disabled=asked,
-            ):
-                launch.stop(Store(), summary.name)
-                st.session_state["stopping"] = summary.name
-                st.rerun(scope="app")
-        elif summary.state in RESUMABLE or shared.never_started(summary):
-            if st.button("Resume", type="primary", icon=":material/resume:", key="resume"):
-                launch.resume(Store(), summary.name)
-                st.session_state.pop("stopping", None)
-                shared.show_run(summary.name)
-        elif summary.state == "finished":
-            st.page_link("pages/overview.py", label="See the result", icon=":material/home:")
-            st.page_link("pages/filters.py", label="See the filters", icon=":material/grid_view:")
+        st.page_link("pages/overview.py", label="See the result", icon=":material/home:")
+        st.page_link("pages/filters.py", label="See the filters", icon=":material/grid_view:")
 
 
 shared.require_app()

@@ -1,11 +1,260 @@
 """Methods: the same networks merged by every method, score against cost."""
 
-import streamlit as st
+import re
+import tempfile
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
+import streamlit as st
+from streamlit.runtime.uploaded_file_manager import UploadedFile
+
+from merge_core import compared, launch
+from merge_core.architectures import SHAPES, architectures_for
+from merge_core.catalogue import METHOD_BY_KEY, METHODS
+from merge_core.plots.methods import by_method, by_seconds
+from merge_core.recipes import Comparison
+from merge_core.store import RunSummary, Store
+from merge_core.views.methods import (
+    Outcomes,
+    about,
+    conditions,
+    findings,
+    method_table,
+    offered,
+    outcomes,
+    quick,
+)
+from merge_core.views.runs import ALIVE, recipe_title
 from pages import shared
+
+SUFFIXES = ("th", "pt", "pth", "safetensors")
+LARGEST = 500  # megabytes of an upload, which the server holds in memory until the start
+MOST_EPOCHS = 5
+COST = {"flops": "work of a prediction", "seconds": "seconds to make"}
+SPLITS = {"heldout": "held-out (chooses)", "test": "test (never chooses)"}
+COLOURS = {"data": "of the data set", "imagenet": "of ImageNet"}
+
+
+def results(name: str) -> None:
+    """A comparison: how far it is, and all that it has found."""
+    summary = shared.comparison_now(name)
+    with shared.open_run(summary) as reader:
+        if summary.state != "finished":
+            shared.progress(summary, reader)
+        found, words = outcomes(reader), conditions(reader)
+        facts = {row["stage"]: row["facts"] for row in reader.stages()}
+        cards = [card for card in METHODS if card.key in reader.comparison.methods]
+    if found.methods.empty:
+        if summary.state in ALIVE:
+            st.caption(
+                "First the teachers are judged, aligned and joined by a line; the first method "
+                "follows."
+            )
+    else:
+        charts(found, words)
+        table(found, summary)
+    for key, sentence in found.failed.items():
+        st.warning(f"**{METHOD_BY_KEY[key].title}** failed. {sentence}", icon=":material/error:")
+    st.subheader("What each method does")
+    half = (len(cards) + 1) // 2
+    for column, part in zip(st.columns(2), (cards[:half], cards[half:]), strict=True):
+        with column:
+            for card in part:
+                explain(found, card.key, facts.get(card.key, {}))
+
+
+def charts(found: Outcomes, words: str) -> None:
+    """Score against cost, in one of two views."""
+    st.markdown(findings(found))
+    with st.container(horizontal=True):
+        cost = st.segmented_control(
+            "Score against", COST, format_func=COST.__getitem__, default="flops", required=True,
+            key="cost", bind="query-params", persist_state="session",
+        )  # fmt: skip
+        split = st.segmented_control(
+            "Scores on", SPLITS, format_func=SPLITS.__getitem__, default="test", required=True,
+            key="split", bind="query-params", persist_state="session",
+        )  # fmt: skip
+    draw = by_method if cost == "flops" else by_seconds
+    alt = findings(found).replace("*", "") or "Scores of the teachers and of every method"
+    shared.plotly(draw(found, split), key=f"methods-{cost}", alt=alt)
+    if cost == "flops":
+        st.caption(
+            "From grey over blue to green: the network after the merge, repaired (its norm "
+            "statistics or activations set right, without training), and fine-tuned. The best "
+            "method on held-out examples stands first."
+        )
+    else:
+        st.caption(
+            "Seconds on this machine, logarithmic: merging, then repair, then fine-tuning. Named "
+            "are the methods that no other beats on held-out examples in less time; hover for the "
+            "others."
+        )
+    st.caption(words)
+
+
+def table(found: Outcomes, summary: RunSummary) -> None:
+    """The same numbers; a click on a head sorts by it."""
+    frame = method_table(found)
+    formats = {"Seconds to make": "%.2f", "MFLOP of a prediction": "%.2f"}
+    st.dataframe(
+        frame,
+        hide_index=True,
+        key="methods-table",
+        alt="Scores and costs of every teacher and of every network that a method leads to",
+        placeholder="",
+        column_config={
+            name: st.column_config.NumberColumn(format=formats.get(name, "%.4f"))
+            for name in frame.columns[2:]
+        },
+    )
+    shared.download(frame, key="methods-csv", file=f"{summary.name}-methods.csv")
+
+
+def explain(found: Outcomes, key: str, facts: dict[str, object]) -> None:
+    """A method in a fold of its own."""
+    card = METHOD_BY_KEY[key]
+    mark = "✗ " if key in found.failed else "" if facts else "◌ "
+    with st.expander(f"{mark}{card.title}", key=f"about-{key}"):
+        for paragraph in about(card, facts):
+            st.markdown(paragraph)
+        if key in found.failed:
+            st.warning(found.failed[key], icon=":material/error:")
+
+
+def form(
+    teachers: int, chosen: Sequence[str] | None, epochs: int, key: str
+) -> tuple[list[str], int, str]:
+    """The widgets of a comparison: methods, epochs of fine-tuning, device."""
+    names = offered(teachers)
+    default = [k for k in names if k in (quick(names) if chosen is None else chosen)]
+    methods = st.pills(
+        "Methods", list(names), format_func=names.__getitem__, selection_mode="multi",
+        default=default, key=f"methods-{key}",
+        help="Those with ⏳ train, which takes minutes to hours; learned gates take longest.",
+    )  # fmt: skip
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        tuned = st.number_input(
+            "Epochs of fine-tuning after every method", 0, MOST_EPOCHS, min(epochs, MOST_EPOCHS),
+            key=f"tuned-{key}", width=300,
+            help="0 compares without any training. Every method gets the same.",
+        )  # fmt: skip
+        device = st.segmented_control(
+            "Device", launch.DEVICES, default="auto", required=True, key=f"device-{key}",
+            help="auto takes CUDA, then MPS, then the CPU.",
+        )  # fmt: skip
+    return methods, int(tuned), device
+
+
+def compare(run: RunSummary, again: RunSummary | None) -> None:
+    """The form that compares a run's teachers, or those of an earlier comparison once more."""
+    with shared.errors_as_sentences():
+        source = again or run
+        recipe = source.recipe
+        if isinstance(recipe, Comparison):
+            count, chosen, epochs = len(recipe.teachers), recipe.methods, recipe.fine_tune.epochs
+        else:
+            count, chosen, epochs = len(compared.TEACHERS), None, 1
+        methods, tuned, device = form(count, chosen, epochs, source.name)
+        if st.button(
+            "Start the comparison", type="primary", icon=":material/play_arrow:", key="compare",
+            disabled=not methods,
+        ):  # fmt: skip
+            with shared.open_run(source) as reader:
+                comparison, files = compared.of_run(reader, methods, fine_tune=tuned)
+            begin(comparison, device, files, run)
+
+
+def begin(
+    comparison: Comparison, device: str, files: Sequence[Path], run: RunSummary | None
+) -> None:
+    """Start a comparison and show it: with the run that it is of, or as a run of its own."""
+    name, _ = launch.begin(Store(), comparison, device, inputs=files)
+    shared.show_comparison(name, run.name if run and comparison.of else name)
+
+
+def upload() -> None:
+    """The form that compares checkpoint files; what is in them is found out by the worker."""
+    with shared.errors_as_sentences():
+        st.caption(
+            "Two or more trained networks of one architecture, as files of weights (a state dict). "
+            "Only numbers are read from them; nothing in a file is run."
+        )
+        files = st.file_uploader(
+            "Checkpoint files", SUFFIXES, accept_multiple_files=True, max_upload_size=LARGEST,
+            key="files",
+        )  # fmt: skip
+        first, second, third = st.columns(3)
+        data = first.selectbox("Data set that they are judged on", list(SHAPES), index=5, key="on")
+        fitting = architectures_for(SHAPES[data])
+        model = second.selectbox(
+            "Architecture", fitting, key=f"architecture-{data}",
+            index=fitting.index("cifar-resnet20") if "cifar-resnet20" in fitting else 0,
+        )  # fmt: skip
+        settings = {}
+        if SHAPES[data].channels == 3 and data not in ("photos", "textures"):
+            colours = third.selectbox(
+                "Mean and deviation of the colours", list(COLOURS), key="colours",
+                format_func=COLOURS.__getitem__,
+                help="Those that the networks were trained with. If every teacher scores a little "
+                "too low, try the other.",
+            )  # fmt: skip
+            settings["data.normalise"] = colours
+        methods, tuned, device = form(max(len(files), 2), None, 0, f"files-{max(len(files), 2)}")
+        ready = len(files) >= 2 and bool(methods)
+        if st.button(
+            "Start the comparison", type="primary", icon=":material/play_arrow:",
+            key="compare-files", disabled=not ready,
+            help=None if ready else "Give two files or more, and a method.",
+        ):  # fmt: skip
+            with tempfile.TemporaryDirectory() as folder:
+                paths = written(files, Path(folder))
+                comparison = compared.of_files(
+                    paths, methods, model=model, data=data, fine_tune=tuned, settings=settings
+                )
+                begin(comparison, device, paths, None)
+
+
+def written(files: Sequence[UploadedFile], folder: Path) -> list[Path]:
+    """Put uploads into a folder, from where the run copies them; a browser may send any name."""
+    paths = []
+    for number, file in enumerate(files):
+        name = re.sub(r"[^A-Za-z0-9._-]+", "_", file.name).lstrip("._-")[-80:]
+        path = folder / str(number) / (name or "teacher")
+        path.parent.mkdir()
+        path.write_bytes(file.getbuffer())
+        paths.append(path)
+    return paths
+
+
+def content() -> None:
+    """The picked run's comparison, or the form that starts one."""
+    run = shared.picked_run()
+    shown = shared.pick_comparison()
+    if shown is None:
+        st.subheader(f"Compare the methods on {recipe_title(run.recipe)}, seed {run.recipe.seed}")
+        st.markdown(
+            "This run's two teachers have not been compared yet. A comparison merges them with "
+            "every method below, beside the ensemble of their outputs, and judges what comes out."
+        )
+        st.fragment(partial(compare, run, None))()
+        return
+    shared.live(
+        partial(results, shown.name), every=1, summary=partial(shared.comparison_now, shown.name)
+    )
+    if shown.state not in ALIVE:
+        with st.expander("Compare again, with other methods", icon=":material/replay:"):
+            st.fragment(partial(compare, run, shown))()
+
 
 shared.require_app()
 st.header("Methods")
+st.markdown(
+    "The **same networks merged by every method**, side by side: how good is one network made out "
+    "of them, and what does it cost? Plain averaging fails; matching and repair mend much of it."
+)
 with shared.errors_as_sentences():
-    shared.picked_run()
-    shared.pick_comparison()
+    content()
+with st.expander("Compare checkpoint files of your own", icon=":material/upload_file:"):
+    st.fragment(upload)()

@@ -11,18 +11,19 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from merge_core import places
-from merge_core.errors import NetweldError
+from merge_core import launch, places
+from merge_core.errors import NetweldError, StoreError
 from merge_core.recipes import Comparison
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.comparisons import comparison_label, comparisons_of, pickable
-from merge_core.views.runs import ALIVE, run_label
+from merge_core.views.runs import ALIVE, duration, run_label, stage_title
 
 RUN = "run"
 """Key of the picker, in the session and in the address."""
 COMPARISON = "comparison"
 """Likewise of the picker among several comparisons of one run."""
 FIRST_SAMPLE = "textures"
+RESUMABLE = ("stopped", "lost", "failed")
 PATIENCE = 60
 """Seconds in which a worker has surely started."""
 FRESH = 0.7
@@ -176,6 +177,12 @@ def show_run(name: str) -> NoReturn:
     st.rerun(scope="app")
 
 
+def show_comparison(name: str, run: str) -> NoReturn:
+    """Show a new comparison with the run whose networks it compares; draw the page again."""
+    st.session_state["next_comparison"] = name
+    show_run(run)
+
+
 def _first(found: list[RunSummary]) -> str:
     """The newest run; without one the sample to show first."""
     own = [run for run in found if not run.sample]
@@ -228,9 +235,12 @@ def pick_comparison() -> RunSummary | None:
     Where there are several, a picker is drawn; the address follows it. The newest comes first.
     """
     found = {run.name: run for run in comparisons()}
+    wanted = st.session_state.pop("next_comparison", None)
     if len(found) < 2:
         return next(iter(found.values()), None)
-    if st.session_state.get(COMPARISON) not in found:
+    if wanted in found:
+        st.session_state[COMPARISON] = wanted
+    elif st.session_state.get(COMPARISON) not in found:
         st.session_state.pop(COMPARISON, None)
     name = st.selectbox(
         "Comparison",
@@ -246,8 +256,15 @@ def pick_comparison() -> RunSummary | None:
 
 
 def comparison_now(name: str) -> RunSummary:
-    """A comparison as it is now, for a part of a page that is drawn again and again."""
-    return next(run for run in _every() if run.name == name)
+    """A comparison as it is now, for a part of a page that is drawn again and again.
+
+    Raises:
+        StoreError: it has been deleted.
+    """
+    for run in _every():
+        if run.name == name:
+            return run
+    raise StoreError(f"The comparison {name} is no longer here; reload the page.")
 
 
 def open_run(summary: RunSummary) -> RunReader:
@@ -318,14 +335,74 @@ def state_note(summary: RunSummary) -> None:
             st.error(f"This run failed. {summary.message}", icon=":material/error:")
 
 
-def plotly(figure: go.Figure, *, key: str, alt: str) -> None:
-    """Show a Plotly figure in the theme of the page."""
-    st.plotly_chart(figure, key=key, alt=alt, config=_CHART_CONFIG)
+def progress(summary: RunSummary, reader: RunReader) -> None:
+    """How far an unfinished run is, in one line and a bar, and the buttons that steer it."""
+    if summary.state != "running":
+        state_note(summary)
+        if (summary.state in RESUMABLE or never_started(summary)) and st.button(
+            "Resume", type="primary", icon=":material/resume:", key="resume"
+        ):
+            launch.resume(Store(), summary.name)
+            st.session_state.pop("stopping", None)
+            _runs.clear()
+            st.rerun(scope="app")
+        return
+    status, headway = reader.status(), reader.headway()
+    steps = {row["stage"]: row["steps"] for row in reader.stages()}
+    where = "Getting ready"
+    if status["stage"]:
+        where = stage_title(status["stage"])
+        if steps.get(status["stage"]):
+            where += f", step {status['step']:,} of {steps[status['stage']]:,}"
+    left = "" if headway.left is None else f" · about {duration(headway.left)} left"
+    st.progress(
+        min(headway.fraction, 1.0),
+        text=f"**{100 * headway.fraction:.0f} %** of the work · {where} · "
+        f"{duration(headway.elapsed)} so far{left}",
+    )
+    asked = st.session_state.get("stopping") == summary.name
+    if st.button(
+        "Stopping …" if asked else "Stop", icon=":material/stop:", key="stop", disabled=asked
+    ):
+        launch.stop(Store(), summary.name)
+        st.session_state["stopping"] = summary.name
+        st.rerun(scope="app")
 
 
-def echarts(option: dict[str, Any], *, key: str, alt: str, height: int) -> None:
-    """Show an ECharts option in the theme of the page; it stays in place when it changes."""
-    st.echarts_chart(option, key=key, alt=alt, height=height)
+def plotly(
+    figure: go.Figure, *, key: str, alt: str, on_select: Callable[[], None] | None = None
+) -> None:
+    """Show a Plotly figure in the theme of the page; `on_select` is called when a mark is clicked.
+
+    Clicks on pictures, heat maps and lines are not told: put invisible marks over them.
+    """
+    if on_select is None:
+        st.plotly_chart(figure, key=key, alt=alt, config=_CHART_CONFIG)
+    else:
+        figure.update_layout(dragmode="zoom")  # Streamlit would let a drag move the chart
+        st.plotly_chart(
+            figure,
+            key=key,
+            alt=alt,
+            config=_CHART_CONFIG,
+            on_select=on_select,
+            selection_mode="points",
+        )
+
+
+def echarts(
+    option: dict[str, Any],
+    *,
+    key: str,
+    alt: str,
+    height: int,
+    on_select: Callable[[], None] | None = None,
+) -> None:
+    """Show an ECharts option in the theme of the page; it stays in place when it changes.
+
+    `on_select` is called when an item of a series with a `selectedMode` is clicked.
+    """
+    st.echarts_chart(option, key=key, alt=alt, height=height, on_select=on_select or "ignore")
 
 
 def table(

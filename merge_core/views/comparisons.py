@@ -3,18 +3,22 @@
 from collections.abc import Iterable
 from datetime import datetime
 
-from merge_core.recipes import Comparison, Recipe
+from merge_core.recipes import Comparison
 from merge_core.store import RunSummary
 
 
 def pickable(runs: Iterable[RunSummary]) -> list[RunSummary]:
     """The runs that stand for networks of their own, in the order given.
 
-    These are all merges, and the comparisons of checkpoint files or of merges that are gone.
+    These are all but the comparisons of runs that are here, too.
     """
     every = list(runs)
-    merges = {run.name for run in every if isinstance(run.recipe, Recipe)}
-    return [run for run in every if isinstance(run.recipe, Recipe) or run.recipe.of not in merges]
+    others = {run.name for run in every if not isinstance(run.recipe, Comparison)}
+    return [
+        run
+        for run in every
+        if not isinstance(run.recipe, Comparison) or run.recipe.of not in others
+    ]
 
 
 def comparisons_of(runs: Iterable[RunSummary], name: str) -> list[RunSummary]:
