@@ -3,7 +3,7 @@
 import streamlit as st
 
 from merge_core import places
-from pages import shared
+from pages import selection, shared
 
 st.set_page_config(
     page_title="Netweld",
@@ -13,5 +13,6 @@ st.set_page_config(
 )
 page = shared.navigation()
 shared.pick_run()
+selection.follow_address(page)
 with shared.inside_app():
     page.run()

@@ -71,6 +71,18 @@ def navigation() -> StreamlitPage:
                 help="Which teacher each channel of the merged network comes from.",
             ),
             st.Page(
+                "pages/similarity.py",
+                title="Similarity",
+                icon=":material/grid_on:",
+                help="How alike the channels and the layers of two teachers are.",
+            ),
+            st.Page(
+                "pages/matching.py",
+                title="Matching",
+                icon=":material/conversion_path:",
+                help="Which channel of one teacher belongs to which of the other.",
+            ),
+            st.Page(
                 "pages/methods.py",
                 title="Methods",
                 icon=":material/compare_arrows:",

@@ -88,7 +88,7 @@ def filter_bands(tiles: pd.DataFrame, bands: list[np.ndarray], normalise: Normal
             canvas[top : top + height, left : left + width, 3] = 255
             places.append((top, left))
     top_left = np.array(places, float) - 0.5  # image pixels are centred on whole numbers
-    figure = go.Figure(go.Image(source=_png(canvas), hoverinfo="skip"))
+    figure = go.Figure(go.Image(source=png(canvas), hoverinfo="skip"))
     _outline(figure, top_left[tiles["kept"].to_numpy(bool)], height, width)
     figure.add_scatter(
         x=top_left[:, 1] + width / 2,
@@ -149,7 +149,7 @@ def _outline(figure: go.Figure, top_left: np.ndarray, height: int, width: int) -
     )
 
 
-def _png(image: np.ndarray) -> str:
+def png(image: np.ndarray) -> str:
     """An RGBA image `(height, width, 4)` uint8 as a PNG data address."""
 
     def chunk(kind: bytes, body: bytes) -> bytes:
