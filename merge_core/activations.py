@@ -277,9 +277,10 @@ class _Sums:
     def __init__(self, space: str, networks: int, size: int) -> None:
         self.space, self.networks, self.size = space, networks, size
         self.count = 0
-        self.shift: Tensor | None = None  # (networks * size + 1,), the mean of the first batch
-        self.total: Tensor | None = None  # float64, of products of rows; the last row counts ones
-        self.rows = torch.empty(0)  # one batch, (networks * size + 1, ...); the last row is ones
+        self.shift: Tensor | None = None  # (networks * size,), the mean of the first batch
+        self.total: Tensor | None = None  # (networks * size,) float64, of rows
+        self.products: Tensor | None = None  # (networks * size, networks * size) float64
+        self.rows = torch.empty(0)  # one batch, (networks * size, ...)
 
     def put(self, network: int, value: Tensor) -> None:
         """Take a network's values (size, ...) of a batch; the last network's turn adds them up."""
@@ -302,7 +303,7 @@ class _Sums:
     def _make_room(self, value: Tensor) -> None:
         """A buffer in the memory order of the value, kept while batches have one shape."""
         dtype = torch.promote_types(value.dtype, torch.float32)
-        height = self.networks * self.size + 1
+        height = self.networks * self.size
         if self.shift is None:
             self.shift = torch.zeros(height, dtype=dtype, device=value.device)
         if self.rows.shape[1:] != value.shape[1:]:
@@ -311,24 +312,24 @@ class _Sums:
                 self.rows = last.movedim(-1, 0)
             else:
                 self.rows = torch.empty(height, *value.shape[1:], dtype=dtype, device=value.device)
-            self.rows[-1] = 1
 
     def _add(self) -> None:
         rows = self.rows.flatten(1)
-        products = rows @ rows.T
-        if products.device.type == "mps":  # which has no float64
-            products = products.cpu()
-        if self.total is None:
-            self.total = products.double()
+        total, products = rows.sum(1), rows @ rows.T
+        if rows.device.type == "mps":  # which has no float64
+            total, products = total.cpu(), products.cpu()
+        if self.total is None or self.products is None:
+            self.total, self.products = total.double(), products.double()
         else:
-            self.total += products
+            self.total += total
+            self.products += products
         self.count += rows.shape[1]
 
     def moments(self) -> Moments:
-        if self.total is None or self.shift is None or not self.count:
+        if self.total is None or self.products is None or self.shift is None or not self.count:
             raise DataError("There are no examples to observe; give at least one batch.")
-        mean = self.total[-1, :-1].cpu() / self.count
-        covariance = self.total[:-1, :-1].cpu() / self.count - torch.outer(mean, mean)
+        mean = self.total.cpu() / self.count
+        covariance = self.products.cpu() / self.count - torch.outer(mean, mean)
         covariance.diagonal().clamp_(min=0)
         bad = ~covariance.diagonal().isfinite()
         if bad.any():
@@ -337,5 +338,5 @@ class _Sums:
                 f"Network {number + 1} computes values in {self.space!r} that are not finite; "
                 "give a network whose training did not diverge."
             )
-        mean += self.shift[:-1].cpu().double()
+        mean += self.shift.cpu().double()
         return Moments(self.count, mean, covariance, self.size)
