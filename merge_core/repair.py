@@ -26,6 +26,9 @@ def has_norm_statistics(network: nn.Module) -> bool:
 
 Network = TypeVar("Network", bound=nn.Module)
 
+Shares = Sequence[float] | Mapping[str, Sequence[float]] | None
+"""Weights of several channels in their mean, for all layers or by the name of a layer's weight."""
+
 _STILL = 1e-6  # of the largest deviation in a layer; a channel that varies less never varies
 
 
@@ -81,7 +84,7 @@ def repaired(
     batch_size: int,
     *,
     sources: Mapping[str, Tensor] | None = None,
-    shares: Sequence[float] | None = None,
+    shares: Shares = None,
 ) -> Network:
     """A copy of a merged network whose channels vary as those of its teachers did; in eval mode.
 
@@ -111,7 +114,8 @@ def repaired(
         sources: for every space, which of the teachers' channels went into each of the network's:
             int64 of shape (size, m), numbered as in the big student (channel i of teacher t is
             t · size + i). By default, and in spaces not named, channel i of every teacher.
-        shares: the weight of each of the m columns; alike by default.
+        shares: the weight of each of the m columns, for all layers or by the name of a layer's
+            weight; alike by default and in layers not named.
     """
     fixed = copy.deepcopy(network).eval()
     batches = [each for each in inputs.split(batch_size) if len(each) > 1]
@@ -126,9 +130,8 @@ def repaired(
         if norms_wait:
             _renorm(fixed, batches)
             norms_wait = False
-        goal = _goal(
-            step, graph, [seen[step.weight] for seen in of_teachers], sources or {}, shares
-        )
+        mine = shares.get(step.weight) if isinstance(shares, Mapping) else shares
+        goal = _goal(step, graph, [seen[step.weight] for seen in of_teachers], sources or {}, mine)
         _correct(fixed, step, measured(fixed, [step], batches)[step.weight], goal)
     if norms_wait:
         _renorm(fixed, batches)

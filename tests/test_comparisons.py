@@ -145,6 +145,8 @@ def test_every_method_is_judged_in_every_state(reader: RunReader) -> None:
     for key in KEYS:
         after = told[key]["after"]
         states = {"merged"} if key == "output_ensemble" else {"merged", "repaired", "fine_tuned"}
+        if key == "learned_gates" and reader.comparison.data.name == "sine":
+            states -= {"repaired"}  # trained, and without a norm that could be measured afresh
         assert after.keys() == states
         best = told[key]["best"]
         rivals = [scores["heldout"][metric] for scores in after.values()]

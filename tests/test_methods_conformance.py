@@ -19,6 +19,7 @@ from merge_core.devices import generator
 from merge_core.methods import Merged, Setting, implementation
 from merge_core.models import build
 from merge_core.recipes import Training
+from merge_core.repair import repaired
 from merge_core.training import Job, fit, state_arrays
 
 NOT_METHODS = {"base", "simplex"}
@@ -129,6 +130,51 @@ def test_merging_with_permuted_copies_gives_back_the_function(
         others = [moved(first, here.graph, seed) for seed in range(1, count)]
         merged = here.merged(card, [first, *others])
         torch.testing.assert_close(here.outputs(merged.network), expected, rtol=1e-3, atol=1e-4)
+
+
+@every_method
+def test_repair_finds_nothing_to_do_where_the_channels_are_a_teacher_s_own(
+    card: Card, situations: dict[str, Situation]
+) -> None:
+    """Sources and shares say truly what went into a channel, so its goal is what it does already.
+
+    Merged with itself, and where every channel comes from one teacher, on a network without norms.
+    """
+    here = situations["sine"]
+    first, second = here.teachers[:2]
+    twins = {"itself": first, "permuted copy": moved(first, here.graph, 1), "neither": second}
+    for other in (twins[card.gives_back], second):
+        teachers = [first, other]
+        merged = here.merged(card, teachers)
+        sources = merged.sources
+        if card.size == "all networks" or sources is None:
+            pytest.skip("nothing is repaired")
+        single = sources and all(channels.shape[1] == 1 for channels in sources.values())
+        if other is second and not single:
+            continue
+        fixed = repaired(
+            merged.network,
+            teachers,
+            here.graph,
+            here.setting.data.train.inputs,
+            100,
+            sources=sources,
+            shares=merged.shares,
+        )
+        expected = here.outputs(merged.network)
+        torch.testing.assert_close(here.outputs(fixed), expected, rtol=1e-3, atol=1e-3)
+
+
+@pytest.mark.parametrize("key", ["channel_norms", "least_squares", "random_half"])
+def test_a_selection_says_where_its_channels_come_from(
+    key: str, situations: dict[str, Situation]
+) -> None:
+    here = situations["digits"]
+    sources = here.merged(METHOD_BY_KEY[key], here.teachers[:2]).sources
+    assert sources is not None
+    assert {name: tuple(each.shape) for name, each in sources.items()} == {
+        space.name: (space.size, 1) for space in here.graph.free
+    }
 
 
 @every_network

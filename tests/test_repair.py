@@ -141,6 +141,11 @@ def test_repair_takes_shares_and_sources() -> None:
     torch.testing.assert_close(
         written(fixed, ["third"], inputs)["third"], expected, rtol=1e-4, atol=1e-5
     )
+    by_layer = {"third.weight": [0.75, 0.25], "nobody": [1.0, 0.0]}
+    named = repaired(merged, [a, b], graph, inputs, 120, shares=by_layer)
+    torch.testing.assert_close(
+        written(named, ["third"], inputs)["third"], expected, rtol=1e-4, atol=1e-5
+    )
     sources = {"third": torch.tensor([[5], [1], [8], [3], [9]])}
     fixed = repaired(merged, [a, b], graph, inputs, 120, sources=sources)
     both = torch.cat([end["third"] for end in ends], 1)

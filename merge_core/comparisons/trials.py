@@ -9,12 +9,13 @@ from torch import Tensor, nn
 
 from merge_core.catalogue import Card
 from merge_core.comparisons.situation import Scores, Situation
+from merge_core.data import augmentation
 from merge_core.devices import derived_seed
 from merge_core.errors import NetweldError
 from merge_core.events import EpochFinished, Event, Progress, StageFinished
 from merge_core.methods import Merged, implementation
 from merge_core.methods.base import STEP_COST
-from merge_core.repair import repaired
+from merge_core.repair import has_norm_statistics, norms_reestimated, repaired
 from merge_core.training import Job, fit, state_arrays, steps_per_epoch
 
 _FEW = 256  # numbers; what a method has learned is kept as a fact up to so many
@@ -73,7 +74,9 @@ class _Trial:
         if self.card.size == "all networks":
             return  # nothing was merged, so there is nothing to repair
         start = time.perf_counter()
-        self._add("repaired", "repair", self._repaired(merged), start)
+        fixed = self._repaired(merged)
+        if fixed is not None:
+            self._add("repaired", "repair", fixed, start)
         if self.here.comparison.fine_tune.epochs:
             start = time.perf_counter()
             origin = self.here.best(self.after)
@@ -122,17 +125,29 @@ class _Trial:
                 here.done = event.step * per_step
                 yield Progress(stage=here.stage, step=here.done)
 
-    def _repaired(self, merged: Merged) -> nn.Module:
+    def _repaired(self, merged: Merged) -> nn.Module | None:
+        """The network with its channels put right; None where there is nothing to put right.
+
+        What a trained network's channels should be only its norms can tell.
+        """
         here = self.here
-        here.advance(len(here.seen.train))
-        return repaired(
-            merged.network,
-            here.teachers,
-            here.graph,
-            here.seen.train.inputs,
-            here.comparison.fine_tune.batch_size,
-            sources=merged.sources,
-        )
+        train, batch_size = here.seen.train, here.comparison.fine_tune.batch_size
+        here.advance(len(train))
+        network = merged.network
+        if merged.sources is not None:
+            return repaired(
+                network,
+                here.teachers,
+                here.graph,
+                train.inputs,
+                batch_size,
+                sources=merged.sources,
+                shares=merged.shares,
+            )
+        if not has_norm_statistics(network):
+            return None
+        same = augmentation("none")
+        return norms_reestimated(network, train, batch_size, same, here.draws("repair"))
 
     def _fine_tuned(self, network: nn.Module) -> Iterator[Event]:
         """Train the network in place; the draws are the same for every method."""

@@ -12,6 +12,7 @@ from merge_core.channels import ChannelGraph, detach, fold, select
 from merge_core.data import Dataset
 from merge_core.events import Arrays, EpochFinished, Event, Progress
 from merge_core.recipes import Comparison, Recipe
+from merge_core.repair import Shares
 
 STEP_COST = 3
 """A training step costs as much as a forward pass and about two for the backward pass."""
@@ -62,13 +63,17 @@ class Merged:
         learned: what the method found out on the way, by name, e.g. the weight of each teacher.
         sources: for every space, which of the teachers' channels went into each of the network's:
             `(size, m)` int64, numbered as in the big student (channel i of teacher t is
-            t · size + i). In spaces not named, channel i of every teacher. Repair needs it.
+            t · size + i). In spaces not named, channel i of every teacher. None where the network
+            was trained, so that its channels need no longer vary as the teachers' do. For repair.
+        shares: how much each of the m columns counts, for all layers or by the name of a layer's
+            weight; alike by default. For repair.
         training_flops: floating-point operations of its training, forward and backward.
     """
 
     network: nn.Module
     learned: Mapping[str, Tensor] = field(default_factory=dict)
-    sources: Mapping[str, Tensor] = field(default_factory=dict)
+    sources: Mapping[str, Tensor] | None = field(default_factory=dict)
+    shares: Shares = None
     training_flops: float = 0.0
 
 
@@ -107,11 +112,6 @@ class Choice:
     gates: Mapping[str, Tensor]
     open_probability: Mapping[str, Tensor]
     kept: Mapping[str, Tensor]
-
-    @property
-    def sources(self) -> dict[str, Tensor]:
-        """The kept channels as the sources of the student's; `(size, 1)` for every space."""
-        return {space: kept[:, None] for space, kept in self.kept.items()}
 
     def cut(self, graph: ChannelGraph) -> nn.Module:
         """The student: the gates absorbed by the layers that read them, the kept channels left."""
@@ -174,6 +174,11 @@ def as_progress(
             return end.value
         if isinstance(event, Progress | EpochFinished):
             yield Progress(stage=stage, step=before + event.step)
+
+
+def as_sources(kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Kept channels of a big student as the sources of a student's; `(size, 1)` for every space."""
+    return {space: channels[:, None] for space, channels in kept.items()}
 
 
 @torch.no_grad()

@@ -9,7 +9,7 @@ from merge_core.activations import observe_readers
 from merge_core.channels import ChannelGraph, concatenate, trace
 from merge_core.channels.rebuild import named_tensors
 from merge_core.events import Event
-from merge_core.methods.base import Merged, Setting
+from merge_core.methods.base import Merged, Setting, as_sources
 from merge_core.reconstruction import cut, power
 from merge_core.similarity import unit_norms
 
@@ -33,4 +33,4 @@ def merge(
         order = torch.argsort(strength, descending=True, stable=True)
         kept[space.name] = order[: space.size].sort().values
     network = cut(big, big_graph, kept, {at: power(each) for at, each in moments.items()})
-    return Merged(network=network.eval(), learned=kept)
+    return Merged(network=network.eval(), learned=kept, sources=as_sources(kept))

@@ -40,7 +40,7 @@ def merge(
         "grid": torch.tensor(grid),
         "losses": torch.tensor(losses),
     }
-    return Merged(network=weighted_mean(teachers, best), learned=learned)
+    return Merged(network=weighted_mean(teachers, best), learned=learned, shares=best)
 
 
 def simplex(count: int) -> Iterator[list[float]]:

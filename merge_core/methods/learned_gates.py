@@ -125,6 +125,6 @@ def merge(
     return Merged(
         network=choice.cut(big_graph).eval(),
         learned=choice.open_probability,
-        sources=choice.sources,
+        sources=None,
         training_flops=STEP_COST * examples * sum(flops(big, setting.example).values()),
     )

@@ -29,4 +29,8 @@ def merge(
     }
     averaged, merged = yield from learn(teachers, groups, setting, KEY)
     weights = torch.softmax(averaged.logits.detach(), 1)
-    return replace(merged, learned={layer: weights[row] for layer, row in layers.items()})
+    return replace(
+        merged,
+        learned={layer: weights[row] for layer, row in layers.items()},
+        shares={name: weights[row].tolist() for name, row in groups.items()},
+    )

@@ -20,4 +20,5 @@ def merge(
     """One weight per teacher, none negative, with sum 1; `learned["weights"]`, `(teachers,)`."""
     groups = dict.fromkeys(teachers[0].state_dict(), 0)
     averaged, merged = yield from learn(teachers, groups, setting, KEY)
-    return replace(merged, learned={"weights": torch.softmax(averaged.logits.detach()[0], 0)})
+    weights = torch.softmax(averaged.logits.detach()[0], 0)
+    return replace(merged, learned={"weights": weights}, shares=weights.tolist())

@@ -25,4 +25,5 @@ def merge(
     groups = dict.fromkeys(teachers[0].state_dict(), 0)
     averaged, merged = yield from learn(teachers, groups, setting, KEY, bias=True)
     weights = torch.softmax(averaged.logits.detach()[0], 0)
-    return replace(merged, learned={"weights": weights, "bias": averaged.bias()})
+    learned = {"weights": weights, "bias": averaged.bias()}
+    return replace(merged, learned=learned, shares=weights.tolist())

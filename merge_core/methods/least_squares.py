@@ -7,7 +7,7 @@ from torch import Tensor, nn
 from merge_core.activations import observe_readers
 from merge_core.channels import ChannelGraph, concatenate, trace
 from merge_core.events import Event
-from merge_core.methods.base import Merged, Setting
+from merge_core.methods.base import Merged, Setting, as_sources
 from merge_core.reconstruction import chosen, cut, importances, power
 
 
@@ -30,4 +30,5 @@ def merge(
         needed = importances(big, big_graph, space.name, kept)
         readers = [(seen[space.name, name], weight) for name, weight in needed.items()]
         kept[space.name] = chosen(readers, space.size)
-    return Merged(network=cut(big, big_graph, kept, seen).eval(), learned=kept)
+    network = cut(big, big_graph, kept, seen).eval()
+    return Merged(network=network, learned=kept, sources=as_sources(kept))

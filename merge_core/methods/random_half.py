@@ -7,7 +7,7 @@ from torch import nn
 
 from merge_core.channels import ChannelGraph, concatenate, trace
 from merge_core.events import Arrays, Event
-from merge_core.methods.base import Choice, Merged, Setting
+from merge_core.methods.base import Choice, Merged, Setting, as_sources
 
 
 class RandomHalf:
@@ -51,6 +51,5 @@ def merge(
     big = concatenate(teachers, graph)
     big_graph = trace(big, setting.example)
     choice = yield from RANDOM_HALF.choose(big, big_graph, setting, None)
-    return Merged(
-        network=choice.cut(big_graph).eval(), learned=choice.kept, sources=choice.sources
-    )
+    student = choice.cut(big_graph).eval()
+    return Merged(network=student, learned=choice.kept, sources=as_sources(choice.kept))
