@@ -1,11 +1,15 @@
 """Channels: which teacher each channel of the merged network comes from."""
 
+from functools import partial
+
+import pandas as pd
 import streamlit as st
 
 from merge_core.plots.channels import origins
 from merge_core.views.channels import provenance, share_frame
 from merge_core.views.filters import FirstLayer, first_layer
-from pages import shared
+from merge_core.views.selection import Channel, space_sizes
+from pages import selection, shared
 
 
 def pairs(layer: FirstLayer) -> None:
@@ -32,6 +36,23 @@ def pairs(layer: FirstLayer) -> None:
     )
 
 
+def fate(kept: pd.DataFrame, channel: Channel) -> None:
+    """What became of the selected channel, in a sentence."""
+    same = (kept["space"] == channel.space) & (kept["teacher"] == channel.teacher)
+    row = kept.loc[same & (kept["index"] == channel.index)]
+    words = "was cut away"
+    if len(row):
+        words = f"is channel **{row['position'].iloc[0]}** of the merged network"
+    st.markdown(f"The selected channel **{channel.label}** {words}.")
+
+
+def clicked(key: str, space: str, words: pd.DataFrame) -> None:
+    """A row of the table selects the teacher's channel."""
+    for place in st.session_state[key]["selection"]["rows"]:
+        row = words.iloc[place]
+        selection.select(f"{space}:{row['Teacher']}:{row['Channel of that teacher']}")
+
+
 def content() -> None:
     """The page for the picked run."""
     summary = shared.picked_summary()
@@ -40,6 +61,7 @@ def content() -> None:
         shares = share_frame(reader)
         kept = provenance(reader)
         layer = first_layer(reader, "cut")
+        channel = selection.selected(space_sizes(reader))
     if shares.empty:
         st.info("The cut has not been made yet in this run; its channels come from both teachers.")
         return
@@ -60,8 +82,16 @@ def content() -> None:
     st.subheader("Where each channel comes from")
     spaces = list(dict.fromkeys(kept["space"]))
     space = st.segmented_control(
-        "Channel space", spaces, default=spaces[0], required=True, key=f"origin-{summary.name}"
+        "Channel space",
+        spaces,
+        default=spaces[0] if channel is None else channel.space,
+        required=True,
+        key=f"origin-{summary.name}",
     )
+    size = int(shares.loc[shares["space"] == space, "size"].iloc[0])
+    selection.box(space, size, channel)
+    if channel is not None and channel.space == space:
+        fate(kept, channel)
     words = kept.loc[kept["space"] == space].rename(
         columns={
             "space": "Space",
@@ -77,11 +107,14 @@ def content() -> None:
         hide_index=True,
         key=f"provenance-{space}",
         alt=f"Provenance of every channel of space {space}",
+        on_select=partial(clicked, f"provenance-{space}", space, words),
+        selection_mode="single-row",
         column_config={
             "P[open]": st.column_config.ProgressColumn(format="%.3f", min_value=0, max_value=1),
             "Gate": st.column_config.NumberColumn(format="%.3f"),
         },
     )
+    st.caption("Tick a row to select its channel on all pages.")
     shared.download(kept, key="provenance-csv", file=f"{summary.name}-provenance.csv")
 
 

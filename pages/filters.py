@@ -12,7 +12,8 @@ from merge_core.views.filters import (
     sine_target,
     tile_frame,
 )
-from pages import shared
+from merge_core.views.selection import Channel, space_sizes
+from pages import selection, shared
 
 NORMALISE: dict[Normalise, str] = {
     "filter": "each filter by itself",
@@ -22,7 +23,7 @@ NORMALISE: dict[Normalise, str] = {
 ORDER = {"original": "as in the networks", "gate": "most open first"}
 
 
-def pictures(layer: FirstLayer) -> None:
+def pictures(layer: FirstLayer, channel: Channel | None) -> None:
     """Tiles of convolution filters."""
     with st.container(horizontal=True):
         order = st.segmented_control(
@@ -42,28 +43,34 @@ def pictures(layer: FirstLayer) -> None:
             key="contrast",
             help="What the brightest colour stands for. Zero is always mid-grey.",
         )
-    figure = filter_bands(tile_frame(layer, order), layer.weights, normalise)
-    shared.plotly(figure, key="tiles", alt=_alt(layer))
+    variant = f"{order}-{normalise}-{len(layer.weights)}"
+    before = selection.drawn("tiles", variant, channel)
+    tiles = tile_frame(layer, order)
+    figure = filter_bands(tiles, layer.weights, normalise, str(before))
+    selection.plotly(figure, key="tiles", variant=variant, before=before, alt=_alt(layer))
     inputs, *size = layer.weights[0].shape[1:]
     colours = {3: "in the colours they look for", 1: "light where they want light"}.get(
         inputs, "as the mean over their inputs"
     )
     st.caption(
         f"{layer.size} filters of {size[0]}×{size[1]} per network, {colours}; mid-grey is zero. "
-        f"Hover over a filter for its gate."
+        f"Hover over a filter for its gate; click it to select it on all pages (a ring)."
     )
 
 
-def bends(layer: FirstLayer) -> None:
+def bends(layer: FirstLayer, channel: Channel | None) -> None:
     """Hinges of a network with one input."""
     neurons, outside = hinge_frame(layer)
-    shared.plotly(hinges(neurons, sine_target()), key="hinges", alt=_alt(layer))
+    before = selection.drawn("hinges", "", channel)
+    figure = hinges(neurons, sine_target(), str(before))
+    selection.plotly(figure, key="hinges", variant="", before=before, alt=_alt(layer))
     names = ["A", "B", "the merged network"]
     counts = ", ".join(f"{n} of {name}" for n, name in zip(outside, names, strict=False))
     st.caption(
         f"Each hidden neuron is a hinge: it bends at x = −bias / weight, and the triangle points "
         f"to the side on which it is active. Filled with a red edge: kept. Hollow: cut away. "
-        f"Neurons that bend outside the data are not drawn: {counts}, of {layer.size} each."
+        f"Neurons that bend outside the data are not drawn: {counts}, of {layer.size} each. "
+        f"Click a neuron to select it on all pages; it is drawn large then."
     )
 
 
@@ -98,6 +105,7 @@ def content() -> None:
                 key=f"stage-{summary.name}",
             )
         layer = first_layer(reader, stage)
+        sizes = space_sizes(reader)
     if layer is None:
         st.info("Teacher A is not trained yet, so there are no filters to look at; wait a little.")
         return
@@ -111,10 +119,12 @@ def content() -> None:
         )
     else:
         st.info("The cut has not been made yet: kept filters get a red outline and a ✓ then.")
+    channel = selection.selected(sizes)
+    selection.box(layer.space, layer.size, channel)
     if layer.is_convolution:
-        pictures(layer)
+        pictures(layer, channel)
     else:
-        bends(layer)
+        bends(layer, channel)
     shared.table(
         channel_table(layer),
         key="filter-table",

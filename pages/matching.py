@@ -218,6 +218,13 @@ def agreements(found: Alignment, space: str, measure: str) -> None:
         alt=f"Share of channels that both matchings pair alike: {same} of {total} in all",
     )
     shared.table(
+        table,
+        key="agreement-table",
+        title="The agreement as a table",
+        alt="How many channels both matchings pair alike, per space",
+        file=f"{found.run}-agreement.csv",
+    )
+    shared.table(
         differences(found, space, measure),
         key=f"differences-{space}",
         title=f"Where they differ in {space}, as a table",

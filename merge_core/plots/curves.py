@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from merge_core.plots.style import CIVIDIS, ENSEMBLE, NEUTRAL, stage_colour
+from merge_core.plots.style import CIVIDIS, ENSEMBLE, NEUTRAL, SELECTED, stage_colour
 from merge_core.stages import STAGE_BY_KEY
 
 Option = dict[str, Any]
@@ -253,6 +253,8 @@ def gate_evolution(
                 "name": "P[open]",
                 "encode": {"x": "column", "y": "row", "value": "P[open]"},
                 "progressive": 0,
+                "selectedMode": "single",
+                "select": {"itemStyle": {"borderColor": SELECTED, "borderWidth": 2}},
                 "emphasis": {"itemStyle": {"borderColor": "#FFFFFF", "borderWidth": 1}},
             },
             *lines,

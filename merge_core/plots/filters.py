@@ -12,6 +12,7 @@ import plotly.graph_objects as go
 from merge_core.plots.style import (
     KEPT,
     NEUTRAL,
+    SELECTED,
     STUDENT,
     TEACHER_COLOURS,
     TEACHER_NAMES,
@@ -56,17 +57,20 @@ def scales(bands: list[np.ndarray], normalise: Normalise) -> list[np.ndarray]:
     return [np.full(len(band), top) for band, top in zip(bands, largest, strict=True)]
 
 
-def filter_bands(tiles: pd.DataFrame, bands: list[np.ndarray], normalise: Normalise) -> go.Figure:
+def filter_bands(
+    tiles: pd.DataFrame, bands: list[np.ndarray], normalise: Normalise, selected: str = ""
+) -> go.Figure:
     """Bands of first-layer filters, one under the other; kept ones outlined and ticked.
 
-    One image holds all the tiles; invisible markers over it carry the hover text.
+    One image holds all the tiles; invisible markers over it carry the hover text and the channel.
 
     Args:
         tiles: one row per filter in drawing order, from `merge_core.views.filters.tile_frame`:
             `band` (0 for A, 1 for B, 2 for the student), `row` into that band's array, `kept`,
-            `hover`.
+            `channel`, `hover`.
         bands: the filters of each band, `(filters, channels, height, width)`.
         normalise: see `scales`.
+        selected: the selected channel, which is ringed.
     """
     height, width = bands[0].shape[-2:]
     tall, wide = height + 2 * _BORDER, width + 2 * _BORDER
@@ -94,9 +98,12 @@ def filter_bands(tiles: pd.DataFrame, bands: list[np.ndarray], normalise: Normal
         x=top_left[:, 1] + width / 2,
         y=top_left[:, 0] + height / 2,
         mode="markers",
-        marker={"size": 30, "opacity": 0, "symbol": "square"},
-        customdata=tiles["hover"],
-        hovertemplate="%{customdata}<extra></extra>",
+        marker={"size": 36, "opacity": 0, "symbol": "circle-open", "line": {"width": 5}},
+        customdata=tiles[["channel", "hover"]].to_numpy().tolist(),
+        hovertemplate="%{customdata[1]}<extra></extra>",
+        selectedpoints=chosen(tiles["channel"], selected),
+        selected={"marker": {"opacity": 1, "color": SELECTED}},
+        unselected={"marker": {"opacity": 0}},
         showlegend=False,
     )
     names = [f"Teacher {name}" for name in TEACHER_NAMES] + ["Merged network"]
@@ -118,6 +125,11 @@ def filter_bands(tiles: pd.DataFrame, bands: list[np.ndarray], normalise: Normal
     figure.update_xaxes(constrain="domain")
     figure.update_yaxes(constrain="domain")
     return figure
+
+
+def chosen(channels: pd.Series, selected: str) -> list[int] | None:
+    """Which marks are the selected channel's; None where it is not among them."""
+    return np.flatnonzero(channels == selected).tolist() or None
 
 
 def _outline(figure: go.Figure, top_left: np.ndarray, height: int, width: int) -> None:
@@ -168,7 +180,7 @@ def png(image: np.ndarray) -> str:
     return "data:image/png;base64," + base64.b64encode(data).decode()
 
 
-def hinges(neurons: pd.DataFrame, target: pd.DataFrame) -> go.Figure:
+def hinges(neurons: pd.DataFrame, target: pd.DataFrame, selected: str = "") -> go.Figure:
     """Where each hidden ReLU bends, in one lane per network, under the curve to be learned.
 
     A triangle points to the side on which its neuron is active. Kept neurons are filled, with a
@@ -177,8 +189,9 @@ def hinges(neurons: pd.DataFrame, target: pd.DataFrame) -> go.Figure:
     Args:
         neurons: `merge_core.views.filters.hinge_frame`: `lane` (0 for A, 1 for B, 2 for the
             student), `index`, `size` of the lane, `bend`, `right` (active to the right), `kept`,
-            `hover`; bends outside the data are left out by the caller.
+            `channel`, `hover`; bends outside the data are left out by the caller.
         target: the curve to be learned, `x` and `y`.
+        selected: the selected channel, which is drawn large.
     """
     figure = go.Figure()
     figure.add_scatter(
@@ -210,8 +223,11 @@ def hinges(neurons: pd.DataFrame, target: pd.DataFrame) -> go.Figure:
                 "opacity": 1 if kept else 0.6,
                 "line": {"width": 2, "color": KEPT if kept and lane < 2 else colours[lane]},
             },
-            customdata=group["hover"],
-            hovertemplate="%{customdata}<extra></extra>",
+            customdata=group[["channel", "hover"]].to_numpy().tolist(),
+            hovertemplate="%{customdata[1]}<extra></extra>",
+            selectedpoints=chosen(group["channel"], selected),
+            selected={"marker": {"opacity": 1, "size": 26}},
+            unselected={"marker": {"opacity": 1 if kept else 0.6}},
         )
     figure.update_layout(
         yaxis={

@@ -9,8 +9,8 @@ import plotly.graph_objects as go
 from merge_core.plots.filters import png, scales, to_pixels
 from merge_core.plots.style import (
     CIVIDIS,
-    KEPT,
     NEUTRAL,
+    SELECTED,
     STUDENT,
     TEACHER_COLOURS,
     TEACHER_NAMES,
@@ -47,11 +47,11 @@ def bands(pairs: pd.DataFrame, sort: str, selected: str) -> dict[str, Any]:
         teacher = TEACHER_NAMES.index(name[0])
         style = {"color": TEACHER_COLOURS[teacher]}
         if name == selected:
-            style |= {"borderColor": KEPT, "borderWidth": 4}
+            style |= {"borderColor": SELECTED, "borderWidth": 4}
         text = f"▶ {name}" if name == selected else name
         label = {"formatter": text if teacher == 0 else f"{text} · {values[name]:.2f}"}
         nodes.append({"name": name, "itemStyle": style, "label": label})
-        nodes[-1]["label"] |= {"position": "left" if teacher == 0 else "right"}
+        nodes[-1]["label"] |= {"position": "left" if teacher == 0 else "right", "fontSize": 13}
     links = [
         {
             "source": f"A {a}",
@@ -78,7 +78,7 @@ def bands(pairs: pd.DataFrame, sort: str, selected: str) -> dict[str, Any]:
                 "layoutIterations": 0,
                 "draggable": False,
                 "selectedMode": "single",
-                "select": {"itemStyle": {"borderColor": KEPT, "borderWidth": 3}},
+                "select": {"itemStyle": {"borderColor": SELECTED, "borderWidth": 3}},
                 "emphasis": {"focus": "adjacency"},
             }
         ],
@@ -139,7 +139,7 @@ def lines(pairs: pd.DataFrame, space: str, sort: str, selected: str) -> go.Figur
         customdata=[list(pair) for pair in zip(channels, texts * 2, strict=True)],
         hovertemplate="%{customdata[1]}<extra></extra>",
         selectedpoints=[names.index(selected), partner] if selected in names else None,
-        selected={"marker": {"opacity": 1, "color": KEPT, "size": 15}},
+        selected={"marker": {"opacity": 1, "color": SELECTED, "size": 15}},
         unselected={"marker": {"opacity": 0.8}},
     )
     frame(figure, height=720, legend=False)
@@ -196,11 +196,11 @@ def filter_pairs(
         x=x,
         y=y,
         mode="markers",
-        marker={"size": 34, "symbol": "square-open", "opacity": 0, "line": {"width": 4}},
+        marker={"size": 34, "symbol": "circle-open", "opacity": 0, "line": {"width": 4}},
         customdata=data,
         hovertemplate="%{customdata[1]}<extra></extra>",
         selectedpoints=[names.index(selected)] if selected in names else None,
-        selected={"marker": {"opacity": 1, "color": KEPT}},
+        selected={"marker": {"opacity": 1, "color": SELECTED}},
         unselected={"marker": {"opacity": 0}},
     )
     figure.update_xaxes(visible=False, range=[-1, canvas.shape[1]], constrain="domain")

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from merge_core.plots.style import CIVIDIS, KEPT, NEUTRAL, STUDENT, frame
+from merge_core.plots.style import CIVIDIS, NEUTRAL, SELECTED, STUDENT, frame
 
 CELLS = 64
 """Up to so many rows every cell can be hovered and clicked by itself; beyond, every row."""
@@ -15,7 +15,7 @@ _DIVERGING = ((0.0, "#0072B2"), (0.5, "#F7F7F7"), (1.0, "#D55E00"))
 _MOST_TICKS = 24
 _HEIGHT = 640
 _MARKED = {
-    "selected": {"marker": {"opacity": 1, "color": KEPT}},
+    "selected": {"marker": {"opacity": 1, "color": SELECTED}},
     "unselected": {"marker": {"opacity": 0}},
 }
 """A mark that is seen only when it is selected."""
@@ -160,7 +160,12 @@ def _cell_marks(figure: go.Figure, shown: Map) -> None:
         x=column,
         y=row,
         mode="markers",
-        marker={"size": max(7, 420 // size), "symbol": "square-open", "opacity": 0},
+        marker={
+            "size": max(7, 420 // size),
+            "symbol": "circle-open",
+            "opacity": 0,
+            "line": {"width": 4},
+        },
         customdata=[[shown.channels[i], text] for i, text in zip(row, texts, strict=True)],
         hovertemplate="%{customdata[1]}<extra></extra>",
         selectedpoints=chosen,

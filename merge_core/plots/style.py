@@ -13,6 +13,8 @@ ENSEMBLE = "#CC79A7"
 CONTROL = "#8A8F98"
 KEPT = "#E3001B"
 """The outline of kept filters, red as in the paper's Fig. 2; always together with a mark."""
+SELECTED = "#CC00CC"
+"""The ring of the selected channel, in a colour that nothing else has."""
 NEUTRAL = "#8A8F98"
 GRID = "rgba(138, 143, 152, 0.25)"
 CLEAR = "rgba(0, 0, 0, 0)"
@@ -29,7 +31,7 @@ CIVIDIS = (
     "#FEE838",
 )
 
-ROLE_COLOURS = {"bound": ENSEMBLE, "merge": STUDENT, "control": CONTROL}
+ROLE_COLOURS = {"bound": ENSEMBLE, "merge": STUDENT, "control": CONTROL, "measure": NEUTRAL}
 
 
 def stage_colour(stage: str, role: str) -> str:

@@ -8,6 +8,7 @@ import pandas as pd
 from merge_core.errors import StoreError
 from merge_core.store import RunReader
 from merge_core.views.channels import TEACHERS
+from merge_core.views.selection import Channel
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,6 +42,11 @@ class FirstLayer:
     def is_convolution(self) -> bool:
         """Whether there are pictures to look at."""
         return self.weights[0].ndim == 4
+
+    def channel(self, band: int, row: int) -> Channel:
+        """The teacher's channel that a row shows; of the student the one that it comes from."""
+        index = int(self.kept[row]) if band == len(TEACHERS) else band * self.size + row
+        return Channel(self.space, TEACHERS[index // self.size], index % self.size)
 
     def hover(self, band: int, row: int) -> str:
         """What is known about a channel, in lines for a hover text."""
@@ -102,7 +108,10 @@ def first_layer(reader: RunReader, stage: str) -> FirstLayer | None:
 
 
 def tile_frame(layer: FirstLayer, order: str) -> pd.DataFrame:
-    """One row per filter in drawing order: band, row, kept (only in the teachers' bands), hover.
+    """One row per filter in drawing order.
+
+    Columns: band, row, kept (only in the teachers' bands), channel (its address),
+    hover.
 
     Args:
         layer: the first layers.
@@ -119,6 +128,7 @@ def tile_frame(layer: FirstLayer, order: str) -> pd.DataFrame:
                 "band": band,
                 "row": int(row),
                 "kept": band < len(TEACHERS) and bool(np.isin(index[row], layer.kept)),
+                "channel": str(layer.channel(band, int(row))),
                 "hover": layer.hover(band, int(row)),
             }
             for row in places
@@ -145,7 +155,7 @@ def hinge_frame(layer: FirstLayer) -> tuple[pd.DataFrame, list[int]]:
 
     Returns:
         One row per neuron that bends inside the data, in [0, 1]: lane, index, size, bend, right,
-        kept, hover; and for each lane how many neurons bend outside.
+        kept, channel (its address), hover; and for each lane how many neurons bend outside.
     """
     rows, outside = [], []
     for lane, (weight, bias) in enumerate(zip(layer.weights, layer.biases, strict=True)):
@@ -163,11 +173,12 @@ def hinge_frame(layer: FirstLayer) -> tuple[pd.DataFrame, list[int]]:
                 "bend": float(bend[row]),
                 "right": bool(slope[row] > 0),
                 "kept": bool(np.isin(index[row], layer.kept)),
+                "channel": str(layer.channel(lane, int(row))),
                 "hover": f"{layer.hover(lane, int(row))}<br>bends at x = {bend[row]:.3f}",
             }
             for row in np.flatnonzero(inside)
         ]
-    columns = ["lane", "index", "size", "bend", "right", "kept", "hover"]
+    columns = ["lane", "index", "size", "bend", "right", "kept", "channel", "hover"]
     return pd.DataFrame(rows, columns=columns), outside
 
 
