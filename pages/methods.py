@@ -88,8 +88,8 @@ def charts(found: Outcomes, words: str) -> None:
     else:
         st.caption(
             "Seconds on this machine, logarithmic: merging, then repair, then fine-tuning. Named "
-            "are the methods that no other beats on held-out examples in less time; hover for the "
-            "others."
+            "are those that no other of their size beats on held-out examples in less time; hover "
+            "for the others."
         )
     st.caption(words)
 
@@ -132,8 +132,11 @@ def form(
     methods = st.pills(
         "Methods", list(names), format_func=names.__getitem__, selection_mode="multi",
         default=default, key=f"methods-{key}",
-        help="Those with ⏳ train, which takes minutes to hours; learned gates take longest.",
     )  # fmt: skip
+    st.caption(
+        "⏳ These train networks or weights of their own, for minutes to hours; learned gates take "
+        "longest. The others take seconds. What each of them does stands beside its result."
+    )
     with st.container(horizontal=True, vertical_alignment="bottom"):
         tuned = st.number_input(
             "Epochs of fine-tuning after every method", 0, MOST_EPOCHS, min(epochs, MOST_EPOCHS),

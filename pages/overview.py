@@ -3,6 +3,8 @@
 import streamlit as st
 
 from merge_core.plots.scores import strip
+from merge_core.recipes import Comparison
+from merge_core.views.comparisons import comparison_label
 from merge_core.views.runs import (
     ALIVE,
     budget,
@@ -64,6 +66,17 @@ def result() -> None:
     )
 
 
+def compared() -> None:
+    """The comparisons of the picked run's networks, in a line."""
+    found = shared.comparisons()
+    if found:
+        st.page_link(
+            "pages/methods.py",
+            label=f"Compared with other ways to merge: {comparison_label(found[0])}",
+            icon=":material/compare_arrows:",
+        )
+
+
 def recent() -> None:
     """All runs with their live state; a click on a row picks the run."""
     runs = shared.runs()
@@ -94,11 +107,24 @@ def next_steps() -> None:
         st.page_link(
             "pages/channels.py", label="Trace the channels back", icon=":material/account_tree:"
         )
+        st.page_link(
+            "pages/methods.py",
+            label="Compare with other methods",
+            icon=":material/compare_arrows:",
+        )
 
 
-shared.live(result, every=2)
-st.subheader("What to do next")
-next_steps()
+if isinstance(shared.picked_run().recipe, Comparison):
+    st.info(
+        "This run compares trained networks from files, so it has no stages of a merge.",
+        icon=":material/compare_arrows:",
+    )
+    compared()
+else:
+    shared.live(result, every=2)
+    compared()
+    st.subheader("What to do next")
+    next_steps()
 st.subheader("Runs")
 st.caption("Click a row to show that run on every page.")
 anything_alive = any(run.state in ALIVE for run in shared.runs())

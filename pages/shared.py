@@ -254,16 +254,18 @@ def pick_comparison() -> RunSummary | None:
         st.session_state[COMPARISON] = wanted
     elif st.session_state.get(COMPARISON) not in found:
         st.session_state.pop(COMPARISON, None)
-    name = st.selectbox(
-        "Comparison",
-        list(found),
-        format_func=lambda name: comparison_label(found[name]),
-        key=COMPARISON,
-        bind="query-params",
-        persist_state="session",
-        help="The networks of this run have been compared more than once; the newest comes first.",
-        width=480,
-    )
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        name = st.selectbox(
+            "Comparison",
+            list(found),
+            key=COMPARISON,
+            bind="query-params",
+            persist_state="session",
+            help="The networks of this run have been compared more than once; the newest comes "
+            "first.",
+            width=360,
+        )
+        st.markdown(comparison_label(found[name]), width="content")
     return found[name]
 
 
@@ -365,7 +367,8 @@ def progress(summary: RunSummary, reader: RunReader) -> None:
     if status["stage"]:
         where = stage_title(status["stage"])
         if steps.get(status["stage"]):
-            where += f", step {status['step']:,} of {steps[status['stage']]:,}"
+            unit = "example" if isinstance(summary.recipe, Comparison) else "step"
+            where += f", {unit} {status['step']:,} of {steps[status['stage']]:,}"
     left = "" if headway.left is None else f" · about {duration(headway.left)} left"
     st.progress(
         min(headway.fraction, 1.0),

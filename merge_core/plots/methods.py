@@ -40,7 +40,7 @@ def by_method(found: Outcomes, split: str) -> go.Figure:
     for method, group in found.methods.groupby("method", sort=False):
         numbers = " → ".join(score_text(value, found.metric) for value in group[split])
         alone = group["alone"].iloc[0]
-        chose = f" (teacher {alone} alone)" if alone else ""
+        chose = f" ({alone} alone)" if alone else ""
         _words(figure, places[str(method)] - 0.38, f"{group['title'].iloc[0]}{chose}  {numbers}")
     for place, words in headings.items():
         _words(figure, place - 0.1, f"<b>{words}</b>")
@@ -123,8 +123,8 @@ def by_seconds(found: Outcomes, split: str) -> go.Figure:
         x=front["seconds"],
         y=front[split],
         mode="text",
-        text=front["title"],
-        textposition="bottom right",
+        text=[f"  {title}" for title in front["title"]],
+        textposition="middle right",
         textfont={"size": 13},
         cliponaxis=False,
         hoverinfo="skip",
@@ -166,10 +166,11 @@ def _level(figure: go.Figure, found: Outcomes, split: str, span: tuple[float, fl
 
 
 def _front(shown: pd.DataFrame, metric: str) -> list[int]:
-    """The networks that no other beats on held-out in less time, each method once."""
+    """The networks that no other of their size beats on held-out in less time, methods once."""
     sign = 1 if metric == "accuracy" else -1
-    best, front, named = -math.inf, [], set()
-    for index, row in shown.sort_values("seconds").iterrows():
+    front = list(shown.index[shown["size"] == "all networks"])
+    best, named = -math.inf, set()
+    for index, row in shown[shown["size"] == "one network"].sort_values("seconds").iterrows():
         if sign * row["heldout"] > best:
             best = sign * row["heldout"]
             if row["method"] not in named:

@@ -5,6 +5,7 @@ from datetime import datetime
 
 from merge_core.recipes import Comparison
 from merge_core.store import RunSummary
+from merge_core.views.runs import STATE_WORDS
 
 
 def pickable(runs: Iterable[RunSummary]) -> list[RunSummary]:
@@ -31,12 +32,12 @@ def comparisons_of(runs: Iterable[RunSummary], name: str) -> list[RunSummary]:
 
 
 def comparison_label(summary: RunSummary) -> str:
-    """A comparison in a picker: when it was made, how many methods, how many epochs after them."""
+    """A comparison in words: when it was made, how many methods, how many epochs after them."""
     comparison = summary.recipe
     assert isinstance(comparison, Comparison), summary.name
     count, epochs = len(comparison.methods), comparison.fine_tune.epochs
     when = datetime.fromtimestamp(summary.created).strftime("%Y-%m-%d %H:%M")
     return (
         f"{when} · {count} method{'' if count == 1 else 's'} · "
-        f"{epochs} epoch{'' if epochs == 1 else 's'} of fine-tuning · {summary.name[-4:]}"
+        f"{epochs} epoch{'' if epochs == 1 else 's'} of fine-tuning · {STATE_WORDS[summary.state]}"
     )
