@@ -270,13 +270,17 @@ def of_files(files: list[Path], **settings: str) -> Comparison:
     )
 
 
-def test_checkpoints_of_others_are_compared(home: Store, tmp_path: Path) -> None:
+def test_checkpoints_of_others_are_compared(
+    home: Store, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     files = [saved(small("digits"), seed, tmp_path / f"{seed}.th") for seed in range(3)]
     comparison = of_files(files)
     assert comparison.teachers == ("0", "1", "2")
     name = home.create(comparison, "cpu", files)
     assert worker.run(home, name, worker.carry_out) == 0
     with home.open(name) as opened:
+        results.show_result(opened)
+        assert "may have learned from the held-out examples" in capsys.readouterr().out
         assert len(facts(opened)["teachers"]["scores"]) == 3
         again, inputs = compared.of_run(opened, ("output_ensemble",), examples=50)
         assert (again.teachers, again.methods) == (comparison.teachers, ("output_ensemble",))

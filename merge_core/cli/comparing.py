@@ -95,6 +95,11 @@ def show_scores(reader: RunReader) -> None:
         table.add_row(*cells)
     if table.rows:
         console.print(table)
+        if not comparison.of:
+            typer.echo(
+                "The teachers come from files and may have learned from the held-out examples; "
+                "only the test scores are sure to be of examples that nothing has seen."
+            )
     for key, row in over.items():
         if "error" in row["facts"]:
             typer.echo(f"{METHOD_BY_KEY[key].title} failed: {row['facts']['error']}")
