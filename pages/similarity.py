@@ -3,27 +3,35 @@
 import numpy as np
 import streamlit as st
 
-from merge_core.plots.similarity import CELLS, Map, cka_map, similarity_map, spread_bars
+from merge_core.plots.similarity import cka_map, similarity_map, spread_bars
+from merge_core.views.maps import (
+    CELLS,
+    Look,
+    Order,
+    block_side,
+    look_words,
+    map_words,
+    part,
+    whole,
+)
 from merge_core.views.selection import Channel
 from merge_core.views.similarity import (
     MATCHINGS,
     MEASURES,
     PAIRS,
     Alignment,
-    block_means,
     is_distance,
     matrix_table,
     partners,
     spread,
-    window,
 )
 from pages import aligned, selection, shared
 
-ORDER = {"original": "original order", "matched": "matched order"}
+ORDER: dict[Order, str] = {"original": "original order", "matched": "matched order"}
 MOST_NAMED = 12  # dead channels
 
 
-def choices(found: Alignment, channel: Channel | None) -> tuple[str, str, str, str, str]:
+def choices(found: Alignment, channel: Channel | None) -> Look:
     """Let a person choose space, measure, teachers, order and matching."""
     spaces = list(found.sizes)
     here = spaces.index(channel.space) if channel is not None else 0
@@ -47,7 +55,8 @@ def choices(found: Alignment, channel: Channel | None) -> tuple[str, str, str, s
             required=True,
             key=f"pair-{measure == 'correlation'}",
         )
-        order, matching = "original", "match_activations"
+        order: Order = "original"
+        matching = "match_activations"
         if pair == "ab":
             matching = st.segmented_control(
                 "Matching",
@@ -66,211 +75,109 @@ def choices(found: Alignment, channel: Channel | None) -> tuple[str, str, str, s
                 key="order",
                 help="In matched order the match of each row stands on the diagonal.",
             )
-    return space, measure, pair, order, matching
+    return Look(
+        found=found, space=space, measure=measure, pair=pair, order=order, matching=matching
+    )
 
 
 def content(found: Alignment) -> None:
     """The page for the picked comparison."""
     channel = selection.selected(found.sizes)
-    space, measure, pair, order, matching = choices(found, channel)
-    size = found.sizes[space]
-    selection.box(space, size, channel)
-    mine = channel if channel is not None and channel.space == space else None
-    matrix = found.matrix(space, measure, pair)
-    matches = found.order(space, matching) if pair == "ab" else np.arange(size)
-    columns = matches if order == "matched" else np.arange(size)
+    look = choices(found, channel)
+    selection.box(look.space, look.size, channel)
+    mine = channel if channel is not None and channel.space == look.space else None
     left, right = st.columns([3, 2], gap="medium")
     with left:
-        heat_map(found, space, measure, pair, order, matches, columns, mine)
+        heat_map(look, mine)
     with right:
-        histogram(found, space, measure, pair, matrix, matches)
-        if mine is not None and pair == "ab":
-            selected_channel(found, mine, measure)
-        dead_channels(found, space)
-    if pair == "ab":
-        match_table(found, space, measure, matching)
-    layers(found, "ab" if pair == "ab" else "aa")
+        histogram(look)
+        if mine is not None and look.across:
+            selected_channel(found, mine, look.measure)
+        dead_channels(found, look.space)
+    if look.size > CELLS:
+        around(look, mine)
+    if look.across:
+        match_table(look)
+    layers(found, "ab" if look.across else "aa")
 
 
-def heat_map(
-    found: Alignment,
-    space: str,
-    measure: str,
-    pair: str,
-    order: str,
-    matches: np.ndarray,
-    columns: np.ndarray,
-    mine: Channel | None,
-) -> None:
-    """The whole space, block by block where it is large, and a part of it cell by cell."""
-    matrix = found.matrix(space, measure, pair)[:, columns]
-    size = len(matrix)
-    row = row_of(mine, pair, matches)
-    values, side = block_means(matrix)
-    first, second = (letter.upper() for letter in pair)
-    of_b = "" if order == "original" else f", in the order of {first}'s matches"
-    places = np.argsort(columns)[matches]  # where each row's match is drawn
-    variant = f"{found.run}-{space}-{measure}-{pair}-{order}-{matches[:8]}"
-    common = {
-        "row_title": f"channels of {first}",
-        "signed": not is_distance(measure),
-        "near_is_small": is_distance(measure),
-        "measure": MEASURES[measure],
-    }
-    starts = np.arange(0, size, side)
-    before = selection.drawn("map", variant, mine)
-    marked = row_of(before, pair, matches)
-    matched = places if side == 1 else np.arange(len(values)) if order == "matched" else None
-    shown = Map(
-        values=values,
-        rows=[named(first, start, side, size) for start in starts],
-        columns=(
-            [f"{second} {column}" for column in columns]
-            if side == 1
-            else [named(second if order == "original" else "place", s, side, size) for s in starts]
-        ),
-        column_title=f"channels of {second}{of_b}",
-        channels=[f"{space}:{first}:{start}" for start in starts],
-        hover=[
-            f"<b>{named(first, start, side, size)}</b>"
-            + (f"<br>matched with {second} {matches[start]}" if side == 1 else "")
-            for start in starts
-        ],
-        matched=matched if pair == "ab" else None,
-        selected=None if marked is None else marked // side,
-        **common,
-    )
+def heat_map(look: Look, mine: Channel | None) -> None:
+    """The whole space, in blocks where it is large."""
+    before = selection.drawn("map", look.name, mine)
+    shown = whole(look, before)
     selection.plotly(
         similarity_map(shown),
         key="map",
-        variant=variant,
+        variant=look.name,
         before=before,
-        alt=f"Heat map: {MEASURES[measure]} of {size} channels of {space}, {PAIRS[pair]}, "
-        f"columns in {ORDER[order]}",
+        alt=f"Heat map: {look_words(look)}",
     )
-    st.caption(" ".join(map_words(measure, pair, order, size, side)))
+    st.caption(map_words(look))
+    side = block_side(look)
     shared.table(
-        matrix_table(values, list(shown.rows), list(shown.columns)),
-        key=f"map-table-{space}-{pair}",
+        matrix_table(shown.values, shown.rows, shown.columns),
+        key=f"map-table-{look.space}-{look.pair}",
         title="The heat map as a table" + (f" (means of {side}×{side} cells)" if side > 1 else ""),
         alt="Similarity of every row with every column of the heat map",
-        file=f"{found.run}-{space}-{measure}-{pair}.csv",
+        file=f"{look.name}.csv",
     )
-    if size > CELLS:
-        tile(found, space, pair, matrix, columns, places, row, mine, common)
 
 
-def tile(
-    found: Alignment,
-    space: str,
-    pair: str,
-    matrix: np.ndarray,
-    columns: np.ndarray,
-    places: np.ndarray,
-    row: int | None,
-    mine: Channel | None,
-    common: dict,
-) -> None:
-    """A part of a large map, cell by cell, around the selected channel and its match."""
-    size = len(matrix)
-    first, second = (letter.upper() for letter in pair)
-    st.markdown(
-        f"**{CELLS}×{CELLS} of its cells**, around "
-        + ("the first channel; select another one." if row is None else f"{first} {row}.")
-    )
-    centre = row or 0
-    rows, across = window(size, centre, CELLS), window(size, int(places[centre]), CELLS)
-    inside = places[rows] - across.start
-    matched = np.where((inside >= 0) & (inside < CELLS), inside, -9)
-    variant = f"{found.run}-{space}-{common['measure']}-{pair}-{rows.start}-{across.start}"
-    before = selection.drawn("tile", variant, mine)
-    marked = None if before is None or row is None else row - rows.start
-    shown = Map(
-        values=matrix[rows, across],
-        rows=[f"{first} {channel}" for channel in range(rows.start, rows.stop)],
-        columns=[f"{second} {channel}" for channel in columns[across]],
-        column_title=f"channels of {second}",
-        channels=[f"{space}:{first}:{channel}" for channel in range(rows.start, rows.stop)],
-        hover=[],
-        matched=matched if pair == "ab" else None,
-        selected=marked,
-        **common,
-    )
+def around(look: Look, mine: Channel | None) -> None:
+    """A part of a large space cell by cell, around the selected channel and its match."""
+    before = selection.drawn("part", look.name, mine)
+    row = look.row_of(before)
+    st.subheader(f"{CELLS}×{CELLS} cells, one by one")
+    if row is None:
+        st.caption("These are the first channels; select one, and the cells around it are shown.")
+    else:
+        words = f"around {look.sides[0]} {row}"
+        if look.across:
+            words += f" and its match {look.sides[1]} {look.matches[row]}, which is framed"
+        st.caption(f"These are the cells {words}.")
+    shown = part(look, before)
     selection.plotly(
         similarity_map(shown),
-        key="tile",
-        variant=variant,
+        key="part",
+        variant=look.name,
         before=before,
-        alt=f"{CELLS} by {CELLS} cells of the heat map above, from row {rows.start}",
+        alt=f"Heat map of {CELLS} by {CELLS} cells: {look_words(look)}, from {shown.rows[0]}",
+    )
+    shared.table(
+        matrix_table(shown.values, shown.rows, shown.columns),
+        key=f"part-table-{look.space}-{look.pair}",
+        title="These cells as a table",
+        alt="Similarity of every row with every column of this part of the heat map",
+        file=f"{look.name}-{shown.rows[0].replace(' ', '')}.csv",
     )
 
 
-def row_of(channel: Channel | None, pair: str, matches: np.ndarray) -> int | None:
-    """The row of a channel, or of its match where it is a column."""
-    if channel is None:
-        return None
-    if pair == "ab" and channel.teacher == "B":
-        return int(np.flatnonzero(matches == channel.index)[0])
-    return channel.index if channel.teacher == pair[0].upper() else None
-
-
-def named(teacher: str, start: int, side: int, size: int) -> str:
-    """A row or column: one channel, or a block of them."""
-    last = min(start + side, size) - 1
-    return f"{teacher} {start}" if side == 1 else f"{teacher} {start}–{last}"
-
-
-def map_words(measure: str, pair: str, order: str, size: int, side: int) -> list[str]:
-    """What the colours and frames of the heat map mean."""
-    words = ["Click a cell to select the channel of its row."]
-    if is_distance(measure):
-        words.append("Bright means near, so alike.")
-    else:
-        words.append("Orange means alike, white unrelated, blue opposite.")
-    if side > 1:
-        words.append(f"Each cell is the mean of {side}×{side} pairs of channels.")
-    if pair == "ab" and order == "matched":
-        words.append("Matched cells stand on the diagonal, framed.")
-    elif pair == "ab" and size <= CELLS:
-        words.append("Matched cells are framed.")
-    elif pair == "ab" and side == 1:
-        words.append("A black dot is a matched cell.")
-    return words
-
-
-def histogram(
-    found: Alignment,
-    space: str,
-    measure: str,
-    pair: str,
-    matrix: np.ndarray,
-    matches: np.ndarray,
-) -> None:
+def histogram(look: Look) -> None:
     """Matched against unmatched similarity."""
-    size = len(matrix)
-    own = matrix[np.arange(size), matches]
-    others = matrix.copy()
-    others[np.arange(size), matches] = np.nan
-    kind = "matched" if pair == "ab" else "self"
-    frame = spread(matrix, matches)
-    middle = float(np.median(own)), float(np.nanmedian(others)) if size > 1 else float("nan")
+    rows = np.arange(look.size)
+    own = look.matrix[rows, look.matches]
+    others = look.matrix.copy()
+    others[rows, look.matches] = np.nan
+    kind = "matched" if look.across else "self"
+    frame = spread(look.matrix, look.matches)
+    name = MEASURES[look.measure]
+    typical = f"{np.median(own):.2f}"
+    rest = f"{np.nanmedian(others) + 0.0:.2f}".replace("-0.00", "0.00") if look.size > 1 else "–"
     shared.plotly(
-        spread_bars(frame, MEASURES[measure], kind),
-        key=f"spread-{space}",
-        alt=f"Histogram of {MEASURES[measure]}: median {middle[0]:.2f} of {kind} pairs, "
-        f"{middle[1]:.2f} of all others",
+        spread_bars(frame, name, kind),
+        key=f"spread-{look.space}",
+        alt=f"Histogram of {name}: median {typical} of {kind} pairs, {rest} of all others",
     )
     st.caption(
-        f"Half of the {size} {kind} pairs are at {middle[0]:.2f} or above; half of all others at "
-        f"{middle[1]:.2f} or above."
-        + ("" if pair == "ab" else " Here every channel is also compared with itself.")
+        f"Half of the {look.size} {kind} pairs are at {typical} or above; half of all others at "
+        f"{rest} or above." + ("" if look.across else " Every channel meets itself here, too.")
     )
     shared.table(
         frame,
-        key=f"spread-table-{space}",
+        key=f"spread-table-{look.space}",
         title="The histogram as a table",
         alt="Share of matched and of unmatched pairs in every bin of similarity",
-        file=f"{found.run}-{space}-{measure}-histogram.csv",
+        file=f"{look.name}-histogram.csv",
     )
 
 
@@ -306,25 +213,22 @@ def dead_channels(found: Alignment, space: str) -> None:
     )
 
 
-def match_table(found: Alignment, space: str, measure: str, matching: str) -> None:
+def match_table(look: Look) -> None:
     """Every channel with its match and the channel most like it."""
-    table = partners(
-        found.matrix(space, measure), found.order(space, matching), measure, found.dead(space)
-    )
+    table = partners(look.matrix, look.matches, look.measure, look.found.dead(look.space))
     shared.table(
         table.rename(
             columns={
-                "similarity": MEASURES[measure],
+                "similarity": MEASURES[look.measure],
                 "most_like": "most like A (channel of B)",
                 "most": "its similarity",
                 "rank": "channels of B more alike",
-                "dead": "dead",
             }
         ),
-        key=f"partners-{space}",
+        key=f"partners-{look.space}",
         title="Every channel of A with its match",
         alt="Match of every channel of A, and the channel of B that is most like it",
-        file=f"{found.run}-{space}-{measure}-matches.csv",
+        file=f"{look.name}-matches.csv",
     )
 
 

@@ -1,16 +1,14 @@
 """Similarity between channels and between layers, as heat maps and histograms."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
 from merge_core.plots.style import CIVIDIS, NEUTRAL, SELECTED, STUDENT, frame
+from merge_core.views.maps import CELLS, Map
 
-CELLS = 64
-"""Up to so many rows every cell can be hovered and clicked by itself; beyond, every row."""
 _DIVERGING = ((0.0, "#0072B2"), (0.5, "#F7F7F7"), (1.0, "#D55E00"))
 _MOST_TICKS = 24
 _HEIGHT = 640
@@ -19,37 +17,6 @@ _MARKED = {
     "unselected": {"marker": {"opacity": 0}},
 }
 """A mark that is seen only when it is selected."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Map:
-    """What a heat map of similarities shows.
-
-    Attributes:
-        values: `(k, k)` float32, rows and columns in the order in which they are drawn.
-        rows, columns: what they are called, e.g. "A 5" or "A 8–11".
-        row_title, column_title: what they are.
-        channels: the channel that a click on a row selects, as an address writes it.
-        hover: what is told about each row where cells are too small to tell about.
-        matched: the column of each row's match; None to outline nothing.
-        signed: whether the values have a meaningful zero: then blue is below it, orange above.
-        near_is_small: the values are distances: the colours are turned round.
-        selected: the row that is marked; None for none.
-        measure: the values' name.
-    """
-
-    values: np.ndarray
-    rows: Sequence[str]
-    columns: Sequence[str]
-    row_title: str
-    column_title: str
-    channels: Sequence[str]
-    hover: Sequence[str]
-    matched: np.ndarray | None
-    signed: bool
-    near_is_small: bool
-    selected: int | None
-    measure: str
 
 
 def similarity_map(shown: Map) -> go.Figure:
@@ -127,8 +94,9 @@ def _outline(figure: go.Figure, matched: np.ndarray) -> None:
         )
     else:
         corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5), (-0.5, -0.5)])
-        path = np.stack([matched, rows], 1)[:, None, :] + 0.92 * corners
-        path = np.concatenate([path, np.full((size, 1, 2), np.nan)], 1).reshape(-1, 2)
+        cells = np.stack([matched, rows], 1)[matched >= 0]
+        path = cells[:, None, :] + 0.92 * corners
+        path = np.concatenate([path, np.full((len(cells), 1, 2), np.nan)], 1).reshape(-1, 2)
         _halo(figure, path[:, 0], path[:, 1])
 
 

@@ -1,6 +1,6 @@
 """The alignment of two teachers, as a comparison has stored it: similarities and matchings."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -133,12 +133,6 @@ def block_means(matrix: np.ndarray, most: int = LARGEST_MAP) -> tuple[np.ndarray
     return (sums / np.outer(counts, counts)).astype(np.float32), side
 
 
-def window(size: int, centre: int, width: int) -> slice:
-    """So many places around a centre, as far as there are some."""
-    start = min(max(centre - width // 2, 0), max(size - width, 0))
-    return slice(start, min(start + width, size))
-
-
 def partners(
     matrix: np.ndarray, order: np.ndarray, measure: str, dead: Mapping[str, np.ndarray]
 ) -> pd.DataFrame:
@@ -201,6 +195,6 @@ def spread(matrix: np.ndarray, order: np.ndarray, bins: int = 40) -> pd.DataFram
     return pd.DataFrame({"low": edges[:-1], "high": edges[1:], **shares})
 
 
-def matrix_table(matrix: np.ndarray, rows: list[str], columns: list[str]) -> pd.DataFrame:
+def matrix_table(matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
     """A heat map as a table: one row and one column per channel."""
-    return pd.DataFrame(matrix, columns=columns).assign(channel=rows)[["channel", *columns]]
+    return pd.DataFrame(matrix, columns=list(columns)).assign(channel=rows)[["channel", *columns]]
