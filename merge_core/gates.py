@@ -32,6 +32,8 @@ from merge_core.channels import ChannelGraph, Scales, scales_of
 
 TEMPERATURE = 2 / 3
 LOW, HIGH = -0.1, 1.1
+CLIP = 1e-6
+"""Uniform noise is kept this far from 0 and 1."""
 _OPEN_SHIFT = TEMPERATURE * math.log(-LOW / HIGH)
 _CLOSING = 0.1  # the last part of the stage, in which the pull grows without bound
 _LONGEST_MOVE = 2.0  # of a logit, in one step of the penalty
@@ -59,7 +61,7 @@ def sample(logits: Tensor, n: int, draws: torch.Generator) -> Tensor:
         `(n, channels)`, each entry in [0, 1].
     """
     uniform = torch.rand(n, len(logits), generator=draws, device=logits.device, dtype=logits.dtype)
-    uniform = uniform.clamp_(1e-6, 1 - 1e-6)
+    uniform = uniform.clamp_(CLIP, 1 - CLIP)
     logistic = (uniform / (1 - uniform)).log()  # several times as fast as torch.logit on a CPU
     return (torch.sigmoid((logistic + logits) / TEMPERATURE) * (HIGH - LOW) + LOW).clamp(0, 1)
 
@@ -74,32 +76,35 @@ class Pull:
     """How the penalty pulls in one step of the stage.
 
     Attributes:
-        strength: λ·pull/steps, in the last tenth of the stage more and more.
+        strength: λ·pull/steps, in the last tenth of the stage more and more; a number, or one for
+            each of many networks, `(networks, 1)`.
         shift: whether it moves all logits of a space alike; otherwise along the gradient.
     """
 
-    strength: float
+    strength: float | Tensor
     shift: bool
 
     @classmethod
-    def at(cls, weight: float, pull: float, step: int, steps: int) -> "Pull":
+    def at(cls, weight: float | Tensor, pull: float | Tensor, step: int, steps: int) -> "Pull":
         """The pull at a step, from 0 to `steps − 1`, where λ is `weight`."""
         left = (steps - step) / steps
         return cls(weight * pull / steps * max(1.0, _CLOSING / left), left <= _CLOSING)
 
 
 def pull_to_half(logits: Tensor, pull: Pull) -> Tensor:
-    """The logits of one space after one step of the penalty; `(channels,)`, not differentiable.
+    """The logits of one space after one step of the penalty; not differentiable.
 
-    A step of −strength·channels·d(penalty)/d(logit), with the mean's change along the step taken
-    into account to first order (a linearly implicit Euler step).
+    `(channels,)`, or `(networks, channels)` for the same space of many networks at once. A step of
+    −strength·channels·d(penalty)/d(logit), with the mean's change along the step taken into account
+    to first order (a linearly implicit Euler step).
     """
     p = open_probability(logits)
     slope = p * (1 - p)
     direction = torch.full_like(slope, 0.25) if pull.shift else slope
-    excess = p.mean() - 0.5
-    length = 2 * pull.strength * excess / (1 + 2 * pull.strength * (slope * direction).mean())
-    longest = _LONGEST_MOVE / direction.max().clamp_min(1e-12)
+    excess = p.mean(-1, keepdim=True) - 0.5
+    along = (slope * direction).mean(-1, keepdim=True)
+    length = 2 * pull.strength * excess / (1 + 2 * pull.strength * along)
+    longest = _LONGEST_MOVE / direction.amax(-1, keepdim=True).clamp_min(1e-12)
     return logits - length.clamp(-longest, longest) * direction
 
 

@@ -59,6 +59,6 @@ class GrowthLaw:
         return float(self.values()[epoch])
 
     def over(self, steps: int) -> np.ndarray:
-        """λ at each of `steps` equal steps of a stage; shape `(steps,)`, float64."""
-        epochs = np.arange(steps) * self.epochs // max(steps, 1)
-        return self.values()[epochs]
+        """λ as `at` has it in each of `steps` steps of a stage; shape `(steps,)`, float64."""
+        epochs = (np.arange(steps) / max(steps, 1) * self.epochs).astype(int)
+        return self.values()[np.minimum(epochs, self.epochs - 1)]

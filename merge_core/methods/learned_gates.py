@@ -16,7 +16,7 @@ from merge_core.training import Job, fit, load_arrays, to_array
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Learning:
+class GateLearning:
     """The gates as the training loop sees them: parameters of their own, pulled to half."""
 
     gates: Gates
@@ -60,8 +60,14 @@ class LearnedGates:
         self, big: nn.Module, graph: ChannelGraph, setting: Setting, checkpoint: Arrays | None
     ) -> Generator[Event, None, Choice]:
         """Train weights and gates together, then keep the most open half of every space."""
+        job = self.job(big, graph, setting)
+        yield from fit(job, checkpoint)
+        return choice_of(job.network, setting.teachers)
+
+    def job(self, big: nn.Module, graph: ChannelGraph, setting: Setting) -> Job:
+        """The gate stage as a job of training; `choice_of` its network is what was learned."""
         gated = _gated(big, graph, setting)
-        job = Job(
+        return Job(
             stage="gates",
             network=gated,
             training=setting.recipe.gating,
@@ -70,21 +76,19 @@ class LearnedGates:
             augment=setting.augment,
             draws=setting.draws("train/gates"),
             dropout_seed=derived_seed(setting.recipe.seed, "dropout/gates"),
-            companion=_Learning(
+            companion=GateLearning(
                 gates=gates_of(gated),
                 settings=setting.recipe.gates,
                 training=setting.recipe.gating,
             ),
             generators=(gates_of(gated).draws,),
         )
-        yield from fit(job, checkpoint)
-        return _choice(gated, setting.teachers)
 
     def restore(
         self, big: nn.Module, graph: ChannelGraph, setting: Setting, arrays: Arrays
     ) -> Choice:
         """The choice of gates that have learned in an earlier process."""
-        return _choice(load_arrays(_gated(big, graph, setting), arrays), setting.teachers)
+        return choice_of(load_arrays(_gated(big, graph, setting), arrays), setting.teachers)
 
 
 def _gated(big: nn.Module, graph: ChannelGraph, setting: Setting) -> nn.Module:
@@ -93,7 +97,7 @@ def _gated(big: nn.Module, graph: ChannelGraph, setting: Setting) -> nn.Module:
     return gate(big, graph, start=gates.start, spread=gates.spread, draws=setting.draws("gates"))
 
 
-def _choice(gated: nn.Module, teachers: int) -> Choice:
+def choice_of(gated: nn.Module, teachers: int) -> Choice:
     """The choice that gates which have learned stand for."""
     gates = gates_of(gated)
     return Choice(

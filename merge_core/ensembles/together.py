@@ -1,0 +1,146 @@
+"""The training loop of many networks at once: what `training.fit` does for each, in fewer steps."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from merge_core.ensembles import modules, perceptrons
+from merge_core.errors import DivergedError, RecipeError
+from merge_core.events import EpochFinished
+from merge_core.training import Job, fit, rate_at
+
+_AT_ONCE_ON_A_DEVICE = 512
+
+
+@dataclass(frozen=True)
+class EpochOfMany:
+    """An epoch of some of the networks is over.
+
+    Attributes:
+        networks: the numbers of their jobs.
+        epoch: how many epochs they have behind them.
+        losses: the mean training loss of each in that epoch, `(networks,)` float64.
+    """
+
+    networks: range
+    epoch: int
+    losses: Tensor
+
+
+class Stack(Protocol):
+    """Networks that take their steps together."""
+
+    def begin_epoch(self, orders: Sequence[Tensor]) -> None:
+        """Take the examples in these orders, one for each network."""
+        ...
+
+    def step(self, batch: slice, step: int, rates: Tensor) -> None:
+        """One step of every network on a part of its order, at its rate `(networks, 1)`."""
+        ...
+
+    def losses(self, examples: int) -> Tensor:
+        """Mean loss of every network over the epoch, of so many examples; `(networks,)`."""
+        ...
+
+    def write_back(self) -> None:
+        """Give every network what it has learned."""
+        ...
+
+
+def fit_together(jobs: Sequence[Job], at_once: int | None = None) -> Iterator[EpochOfMany]:
+    """Train the networks of all jobs in place, many as one batched network.
+
+    Afterwards every network is what `training.fit` would have made of it, to rounding: each job
+    draws from its own generators, in the same order. Held-out scores are not watched.
+
+    Args:
+        jobs: one stage of many runs. Networks of one class and shape; as many examples, epochs and
+            batches each; data, seeds, learning rates, decay, gates and λ schedules of their own.
+            Perceptrons with one hidden layer (`SineMLP`), gated or not, take steps written by hand;
+            other networks go through `torch.func`, but those with gates or dropout, which draw
+            for one network at a time, train one after the other.
+        at_once: how many networks take their steps together; by default as many as are fastest.
+
+    Raises:
+        RecipeError: the jobs differ where they must not.
+        DivergedError: a loss became NaN or infinite; names the stage, the job and the epoch.
+    """
+    if not jobs:
+        return
+    _refuse_different(jobs)
+    on_cpu = jobs[0].train.inputs.device.type == "cpu"
+    make: Callable[[Sequence[Job]], Stack]
+    if all(perceptrons.fits(job) for job in jobs):
+        make, usual = perceptrons.Perceptrons, perceptrons.at_once(jobs[0])
+    elif all(modules.fits(job) for job in jobs):
+        make, usual = modules.Modules, modules.AT_ONCE
+    else:
+        yield from _one_by_one(jobs)
+        return
+    at_once = at_once or (usual if on_cpu else _AT_ONCE_ON_A_DEVICE)
+    for start in range(0, len(jobs), at_once):
+        some = jobs[start : start + at_once]
+        stack = make(some)
+        for epoch, losses in _epochs(some, stack):
+            if not bool(torch.isfinite(losses).all()):
+                number = int((~torch.isfinite(losses)).nonzero()[0])
+                raise DivergedError(
+                    f"The loss became {losses[number].item()} in stage {some[0].stage!r} of network"
+                    f" {start + number} in epoch {epoch}, but it must stay finite; lower the "
+                    f"learning rate of that stage and start again."
+                )
+            yield EpochOfMany(range(start, start + len(some)), epoch, losses)
+        stack.write_back()
+
+
+def _refuse_different(jobs: Sequence[Job]) -> None:
+    """RecipeError unless one loop fits all jobs."""
+    for what, kinds in {
+        "classes of networks": {type(job.network) for job in jobs},
+        "shapes of networks": {
+            tuple((name, p.shape) for name, p in job.network.named_parameters()) for job in jobs
+        },
+        "numbers of epochs": {job.training.epochs for job in jobs},
+        "batch sizes": {job.training.batch_size for job in jobs},
+        "numbers of examples": {len(job.train) for job in jobs},
+    }.items():
+        if len(kinds) > 1:
+            raise RecipeError(
+                f"Networks that train together got {len(kinds)} {what}, but one is expected; "
+                f"train each kind by itself."
+            )
+
+
+def _one_by_one(jobs: Sequence[Job]) -> Iterator[EpochOfMany]:
+    """The same by `training.fit`."""
+    for number, job in enumerate(jobs):
+        for event in fit(job):
+            if isinstance(event, EpochFinished):
+                loss = torch.tensor([event.metrics["train_loss"]], dtype=torch.float64)
+                yield EpochOfMany(range(number, number + 1), event.epoch, loss)
+
+
+def _epochs(jobs: Sequence[Job], stack: Stack) -> Iterator[tuple[int, Tensor]]:
+    """Train; after each epoch its number and the mean loss of every network."""
+    first = jobs[0]
+    per_epoch, size, count = first.steps_per_epoch, first.training.batch_size, len(first.train)
+    steps = first.training.epochs * per_epoch
+    device = first.train.inputs.device
+    trainings = list(dict.fromkeys(job.training for job in jobs))
+    whose = [trainings.index(job.training) for job in jobs]
+    rates, known = torch.empty(0), []
+    for epoch in range(first.training.epochs):
+        stack.begin_epoch(
+            [torch.randperm(count, generator=job.draws, device=device) for job in jobs]
+        )
+        for index in range(per_epoch):
+            step = epoch * per_epoch + index
+            now = [rate_at(training, step, steps) for training in trainings]
+            if now != known:
+                known = now
+                rates = torch.tensor([now[i] for i in whose], device=device).unsqueeze(1)
+            stack.step(slice(index * size, min((index + 1) * size, count)), step, rates)
+        yield epoch + 1, stack.losses(min(per_epoch * size, count))
