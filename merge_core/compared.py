@@ -10,11 +10,11 @@ from typing import Any, cast
 from merge_core.architectures import SHAPES
 from merge_core.catalogue import METHODS
 from merge_core.errors import RecipeError, StoreError
-from merge_core.recipes import Comparison, Data, Gates, Training
+from merge_core.recipes import Averaging, Comparison, Data, Gates, Recipe, Training
 from merge_core.store import RunReader
 
 TEACHERS = {"teacher_a": "A", "teacher_b": "B"}
-"""The stages of a merge whose networks are compared, and their labels."""
+"""The stages of a run whose networks are compared, and their labels."""
 
 EXAMPLES = 2000
 """Training examples that statistics are measured on, unless somebody asks for more."""
@@ -40,15 +40,15 @@ def of_run(
     """The comparison of a run's teachers, and their files.
 
     Args:
-        reader: a merge whose teachers are trained, or an earlier comparison, whose teachers are
-            compared once more.
+        reader: a merge or a coupling whose teachers are trained, or an earlier comparison, whose
+            teachers are compared once more.
         methods: keys of the catalogue.
         fine_tune: epochs of training for every method's network, as the run fine-tunes.
         examples: training examples that statistics are measured on.
         settings: dotted key → value, as `--set` takes them.
 
     Raises:
-        StoreError: the run has not trained its teachers yet.
+        StoreError: the run has not trained its teachers yet, or has none.
         RecipeError: a method or setting does not exist or does not fit.
     """
     recipe = reader.recipe
@@ -60,7 +60,15 @@ def of_run(
             fine_tune=recipe.fine_tune.over(fine_tune),
         )
         inputs = reader.inputs()
+    elif isinstance(recipe, Averaging):
+        raise StoreError(
+            f"Run {reader.name} averages workers and has no two teachers that could be compared; "
+            f"give a merge or a run with coupled teachers."
+        )
     else:
+        gating, gates, tuning = _GATING, _GATES, _FINE_TUNING
+        if isinstance(recipe, Recipe):
+            gating, gates, tuning = recipe.gating, recipe.gates, recipe.fine_tune
         made = Comparison(
             name=f"compare-{recipe.name}",
             preset=recipe.preset,
@@ -71,9 +79,9 @@ def of_run(
             teachers=tuple(TEACHERS.values()),
             methods=tuple(methods),
             examples=examples,
-            gates=recipe.gates,
-            gating=recipe.gating,
-            fine_tune=recipe.fine_tune.over(fine_tune),
+            gates=gates,
+            gating=gating,
+            fine_tune=tuning.over(fine_tune),
         )
         inputs = _teacher_files(reader)
     changed = made.changed(settings or {})

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from merge_core import places
 from merge_core.errors import StoreError
+from merge_core.recipes import Comparison
 from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader, artifacts
 
@@ -34,7 +35,7 @@ def student_file(reader: RunReader) -> bytes:
     Raises:
         StoreError: the run has returned no network yet, or its file is missing or damaged.
     """
-    recipe = reader.merge
+    recipe = reader.recipe
     stage = returned_stage(reader)
     scores: dict[str, dict[str, float]] = {}
     for row in reader.scores():
@@ -94,8 +95,13 @@ def returned_stage(reader: RunReader) -> str:
     """The stage whose network is the run's result.
 
     Raises:
-        StoreError: the run has returned no network yet.
+        StoreError: the run has returned no network yet, or is a comparison, which returns none.
     """
+    if isinstance(reader.recipe, Comparison):
+        raise StoreError(
+            f"Run {reader.name} is a comparison, but a merge was expected; give a run of a recipe "
+            f"that merges."
+        )
     returned = reader.facts().get("returned")
     if returned is None:
         raise StoreError(

@@ -16,7 +16,7 @@ import psutil
 
 from merge_core import places
 from merge_core.errors import StoreError
-from merge_core.recipes import Comparison, Recipe
+from merge_core.recipes import Experiment
 from merge_core.store import Store
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -32,7 +32,7 @@ HOLD_SECONDS = 10.0
 
 def begin(
     store: Store,
-    recipe: Recipe | Comparison,
+    recipe: Experiment,
     device: str = "auto",
     data: Path | None = None,
     inputs: Sequence[Path] = (),

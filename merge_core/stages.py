@@ -1,4 +1,4 @@
-"""The stages of a merge and of a comparison, in order: keys, titles and roles (no torch).
+"""The stages of every kind of run, in order: keys, titles and roles (no torch).
 
 A stage's key names its row in every table, its artifact in the store and its mark in every chart.
 """
@@ -15,7 +15,7 @@ class Stage:
         title: the words on a page.
         role: "teacher", "merge" (the way from the big student to the student), "bound" (costs
             more than one network at test time), "control" (what an honest reading compares with)
-            or "measure" (leaves no network).
+            or "measure" (leaves no network that is judged).
         note: one sentence for people who see the stage for the first time.
     """
 
@@ -111,6 +111,66 @@ COMPARISON_STAGES: tuple[Stage, ...] = (
 )
 """What a comparison does before its methods; each method is a stage of its own, with its key."""
 
-STAGE_BY_KEY = {stage.key: stage for stage in (*STAGES, *COMPARISON_STAGES)}
+_AVERAGE = (
+    Stage(
+        key="average",
+        title="Average",
+        role="merge",
+        note="One network whose weights are the mean of those of all networks that were tied.",
+    ),
+    Stage(
+        key="average_norms",
+        title="Average, norms re-estimated",
+        role="merge",
+        note="The average with its batch-norm statistics measured afresh.",
+    ),
+)
+
+COUPLING_STAGES: tuple[Stage, ...] = (
+    Stage(
+        key="coupled",
+        title="Coupled training",
+        role="measure",
+        note="Both teachers learn at once, pulled together or with shared layers.",
+    ),
+    *(stage for stage in STAGES if stage.key in ("teacher_a", "teacher_b", "ensemble")),
+    *_AVERAGE,
+    Stage(
+        key="alone",
+        title="Control: one network alone",
+        role="control",
+        note="One network, all examples, as many steps as both teachers together.",
+    ),
+)
+"""Two teachers that are pulled together while they train, and their average."""
+
+AVERAGING_STAGES: tuple[Stage, ...] = (
+    Stage(
+        key="workers",
+        title="Workers",
+        role="measure",
+        note="Several networks learn from parts of the data and are averaged regularly.",
+    ),
+    *_AVERAGE,
+    Stage(
+        key="worker_alone",
+        title="Control: one worker alone",
+        role="control",
+        note="One worker that is never averaged: its part of the data in every epoch.",
+    ),
+    Stage(
+        key="one_on_all",
+        title="Control: one network on all data",
+        role="control",
+        note="One network, all examples, as many steps as all workers together.",
+    ),
+)
+"""Workers that are averaged regularly."""
+
+STAGE_BY_KEY = {
+    stage.key: stage for stage in (*STAGES, *COMPARISON_STAGES, *COUPLING_STAGES, *AVERAGING_STAGES)
+}
 RETURNABLE = ("cut", "norms", "fine_tune")
-"""The stages whose network may be the result; the best by held-out score is returned."""
+"""The stages whose network may be a merge's result; the best by held-out score is returned."""
+RETURNABLE_AVERAGE = ("average", "average_norms")
+"""The same where networks were tied while they trained."""

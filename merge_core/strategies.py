@@ -2,7 +2,7 @@
 
 `merge` is a generator of events; it writes nothing and asks nobody. Every stage draws from
 generators of its own, so a stage that is over can be taken from its stored weights, and the rest
-gives the same numbers as if the run had never stopped.
+gives the same numbers as if the run had never stopped (see `merge_core.staging`).
 """
 
 import copy
@@ -15,7 +15,6 @@ from torch import nn
 from merge_core.channels import ChannelGraph, check, concatenate, flops, trace
 from merge_core.data import Dataset, Split, load
 from merge_core.description import LAW_TOLERANCES
-from merge_core.devices import derived_seed
 from merge_core.errors import GraphError
 from merge_core.events import (
     ChannelsKept,
@@ -27,10 +26,10 @@ from merge_core.events import (
 from merge_core.inspection import describe
 from merge_core.methods import LEARNED_GATES, RANDOM_HALF, Choice, Setting
 from merge_core.methods.output_ensemble import MeanOfOutputs
-from merge_core.models import build
 from merge_core.recipes import Recipe
 from merge_core.repair import has_norm_statistics
 from merge_core.stages import RETURNABLE
+from merge_core.staging import Stages, Timer, first_layer
 from merge_core.training import (
     state_arrays,
     to_array,
@@ -70,12 +69,7 @@ class _Run(Stages[Recipe]):
 
     def events(self) -> Generator[Event, None, None]:
         recipe = self.recipe
-        fresh = {
-            stage: build(
-                recipe.model, derived_seed(recipe.seed, f"init/{stage}"), recipe.data.shape
-            ).to(self.device)
-            for stage in ("teacher_a", "teacher_b")
-        }
+        fresh = {stage: self.fresh(stage) for stage in ("teacher_a", "teacher_b")}
         timer = Timer.now()
         graph = trace(fresh["teacher_a"], self.example)
         self.trace_seconds = timer.seconds

@@ -6,7 +6,7 @@ waits for Python.
 
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -20,7 +20,8 @@ from merge_core.errors import DivergedError
 from merge_core.events import Arrays, EpochFinished, Progress
 from merge_core.recipes import Training
 
-_PROGRESS_SECONDS = 0.25
+PROGRESS_SECONDS = 0.25
+"""At most one `Progress` in this time."""
 _EVALUATION_BATCH = 1024
 
 
@@ -146,6 +147,133 @@ def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
     return scores
 
 
+class Course:
+    """One network on its way through a job, step by step.
+
+    `fit` takes a network through it alone; several are taken through theirs in lockstep by
+    `merge_core.coupling`. For every epoch `begin`, then `per_epoch` times `backward` and `move`,
+    then `end`.
+
+    Attributes:
+        job: what is trained, on what, how.
+        epoch: epochs done.
+        step: steps done.
+        per_epoch: steps in an epoch.
+        steps: steps in all epochs.
+        rate: the learning rate of the step at hand.
+        optimizer: moves the weights.
+
+    Args:
+        job: what is trained, on what, how.
+        checkpoint: what `snapshot` of the same job returned; it goes on from there.
+        examples: how many are seen in an epoch; all of the job's by default.
+        foreign: parameters of the network that somebody else moves.
+    """
+
+    def __init__(
+        self,
+        job: Job,
+        checkpoint: Arrays | None = None,
+        *,
+        examples: int | None = None,
+        foreign: Iterable[Tensor] = (),
+    ) -> None:
+        self.job = job
+        training = job.training
+        self.per_epoch = steps_per_epoch(examples or len(job.train), training.batch_size)
+        self.steps = training.epochs * self.per_epoch
+        beside = job.companion.parameter_groups()
+        others = {id(parameter) for group in beside for parameter in group["params"]}
+        others |= {id(parameter) for parameter in foreign}
+        own = [each for each in job.network.parameters() if id(each) not in others]
+        self.optimizer = torch.optim.SGD(
+            [{"params": own, "weight_decay": training.weight_decay}, *beside],
+            lr=training.learning_rate,
+            momentum=training.momentum,
+        )
+        self.epoch = 0 if checkpoint is None else _restore(job, self.optimizer, checkpoint)
+        self.step = self.epoch * self.per_epoch
+        self.rate = training.learning_rate
+        self._losses: list[Tensor] = []
+
+    def begin(self, order: Tensor | None = None) -> None:
+        """An epoch begins.
+
+        Args:
+            order: indices of the examples in the order in which they are seen; drawn by default.
+        """
+        job = self.job
+        device = job.train.inputs.device
+        if order is None:
+            order = torch.randperm(len(job.train), generator=job.draws, device=device)
+        job.network.train()
+        self._batches = iter(order.split(job.training.batch_size)[: self.per_epoch])
+        self._loss = torch.zeros((), dtype=torch.float64, device=device)
+        self._hits = torch.zeros((), dtype=torch.int64, device=device)
+        self._seen = 0
+
+    def backward(self) -> None:
+        """The gradients of the next batch's loss are added to those of all foreign parameters.
+
+        Those of all others begin anew.
+        """
+        job, batch = self.job, next(self._batches)
+        self.rate = rate_at(job.training, self.step, self.steps)
+        for group in self.optimizer.param_groups:
+            if not group.get("fixed"):
+                group["lr"] = self.rate
+        inputs = job.augment(job.train.inputs[batch], job.draws)
+        targets = job.train.targets[batch]
+        outputs = job.network(inputs)
+        loss = loss_of(outputs, targets)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        self._losses.append(loss.detach())
+        with torch.no_grad():
+            self._loss += self._losses[-1].double() * len(batch)
+            if is_classification(job.train):
+                self._hits += (outputs.argmax(1) == targets).sum()
+        self._seen += len(batch)
+
+    def move(self) -> None:
+        """The weights take the step that the gradients ask for."""
+        self.optimizer.step()
+        self.step += 1
+
+    def end(self) -> dict[str, float]:
+        """The epoch is over: its training metrics.
+
+        Raises:
+            DivergedError: a loss was not finite.
+        """
+        self.refuse_divergence()
+        self.epoch += 1
+        metrics = {"train_loss": self._loss.item() / self._seen, "learning_rate": self.rate}
+        if is_classification(self.job.train):
+            metrics["train_accuracy"] = self._hits.item() / self._seen
+        return metrics
+
+    def refuse_divergence(self) -> None:
+        """Look at the losses since the last look: the only time that they are waited for.
+
+        Raises:
+            DivergedError: one is not finite; names the stage and the step.
+        """
+        if not self._losses:
+            return
+        values = torch.stack(self._losses)
+        bad = (~torch.isfinite(values)).nonzero()
+        if len(bad):
+            first = int(bad[0])
+            step = self.step - len(self._losses) + 1 + first
+            raise diverged(self.job.stage, step, float(values[first]))
+        self._losses.clear()
+
+    def snapshot(self) -> Arrays:
+        """Everything that the network needs to go on after this epoch."""
+        return _snapshot(self.job, self.optimizer, self.epoch)
+
+
 def fit(job: Job, checkpoint: Arrays | None = None) -> Iterator[Progress | EpochFinished]:
     """Train the job's network in place.
 
@@ -157,88 +285,37 @@ def fit(job: Job, checkpoint: Arrays | None = None) -> Iterator[Progress | Epoch
     Raises:
         DivergedError: the loss became NaN or infinite; names the stage and the step.
     """
-    training, network = job.training, job.network
-    per_epoch = job.steps_per_epoch
-    steps = training.epochs * per_epoch
-    beside = job.companion.parameter_groups()
-    its = {id(parameter) for group in beside for parameter in group["params"]}
-    own = [parameter for parameter in network.parameters() if id(parameter) not in its]
-    optimizer = torch.optim.SGD(
-        [{"params": own, "weight_decay": training.weight_decay}, *beside],
-        lr=training.learning_rate,
-        momentum=training.momentum,
-    )
-    first_epoch = 0
-    if checkpoint is not None:
-        first_epoch = _restore(job, optimizer, checkpoint)
-    losses: list[Tensor] = []
+    course = Course(job, checkpoint)
     last_progress = time.monotonic()
-    for epoch in range(first_epoch, training.epochs):
-        network.train()
-        order = torch.randperm(len(job.train), generator=job.draws, device=job.train.inputs.device)
-        epoch_loss = torch.zeros((), dtype=torch.float64, device=order.device)
-        hits = torch.zeros((), dtype=torch.int64, device=order.device)
-        seen = 0
-        rate = training.learning_rate
+    while course.epoch < job.training.epochs:
+        course.begin()
         with torch.random.fork_rng():
-            torch.manual_seed(job.dropout_seed + epoch)
-            for index, batch in enumerate(order.split(training.batch_size)[:per_epoch]):
-                step = epoch * per_epoch + index
-                rate = rate_at(training, step, steps)
-                for group in optimizer.param_groups:
-                    if not group.get("fixed"):
-                        group["lr"] = rate
-                inputs = job.augment(job.train.inputs[batch], job.draws)
-                targets = job.train.targets[batch]
-                outputs = network(inputs)
-                loss = loss_of(outputs, targets)
-                optimizer.zero_grad(set_to_none=True)
-                loss.backward()
-                optimizer.step()
-                job.companion.after_step(step, steps)
-                losses.append(loss.detach())
-                with torch.no_grad():
-                    epoch_loss += losses[-1].double() * len(batch)
-                    if is_classification(job.train):
-                        hits += (outputs.argmax(1) == targets).sum()
-                seen += len(batch)
-                if time.monotonic() - last_progress > _PROGRESS_SECONDS:
-                    _refuse_divergence(job.stage, step, losses)
-                    losses.clear()
+            torch.manual_seed(job.dropout_seed + course.epoch)
+            for _ in range(course.per_epoch):
+                course.backward()
+                course.move()
+                job.companion.after_step(course.step - 1, course.steps)
+                if time.monotonic() - last_progress > PROGRESS_SECONDS:
+                    course.refuse_divergence()
                     last_progress = time.monotonic()
-                    yield Progress(stage=job.stage, step=step + 1)
-        step = (epoch + 1) * per_epoch
-        _refuse_divergence(job.stage, step - 1, losses)
-        losses.clear()
-        metrics = {"train_loss": epoch_loss.item() / seen, "learning_rate": rate}
-        if is_classification(job.train):
-            metrics["train_accuracy"] = hits.item() / seen
-        metrics |= {f"heldout_{k}": v for k, v in evaluate(network, job.heldout).items()}
+                    yield Progress(stage=job.stage, step=course.step)
+        metrics = course.end()
+        metrics |= {f"heldout_{k}": v for k, v in evaluate(job.network, job.heldout).items()}
         if not math.isfinite(metrics["heldout_loss"]):
-            raise _diverged(job.stage, step, metrics["heldout_loss"])
-        more, openness = job.companion.observe(step, steps)
+            raise diverged(job.stage, course.step, metrics["heldout_loss"])
+        more, openness = job.companion.observe(course.step, course.steps)
         yield EpochFinished(
             stage=job.stage,
-            epoch=epoch + 1,
-            step=step,
+            epoch=course.epoch,
+            step=course.step,
             metrics=metrics | more,
             open_probabilities=openness,
-            checkpoint=lambda epoch=epoch: _snapshot(job, optimizer, epoch + 1),
+            checkpoint=course.snapshot,
         )
 
 
-def _refuse_divergence(stage: str, last_step: int, losses: list[Tensor]) -> None:
-    if not losses:
-        return
-    values = torch.stack(losses)
-    bad = (~torch.isfinite(values)).nonzero()
-    if len(bad):
-        first = int(bad[0])
-        step = last_step - len(losses) + 1 + first
-        raise _diverged(stage, step + 1, float(values[first]))
-
-
-def _diverged(stage: str, step: int, loss: float) -> DivergedError:
+def diverged(stage: str, step: int, loss: float) -> DivergedError:
+    """The refusal of a loss that is not finite."""
     return DivergedError(
         f"The loss became {loss} in stage {stage!r} at step {step}, but it must stay finite; "
         f"lower the learning rate of that stage and start again."

@@ -21,7 +21,7 @@ from typing import Any, Self
 from merge_core import places
 from merge_core.errors import NetweldError, StoreError
 from merge_core.events import EpochFinished, Event, Progress, Resume
-from merge_core.recipes import Comparison, Recipe
+from merge_core.recipes import Averaging, Comparison, Coupling, Experiment, Recipe
 from merge_core.store import RunWriter, Store
 
 CHECKPOINT_SECONDS = 2.0
@@ -47,7 +47,7 @@ class Work:
             can be yielded; it raises when the run shall stop.
     """
 
-    recipe: Recipe | Comparison
+    recipe: Experiment
     device: str
     resume: Resume | None
     inputs: tuple[Path, ...]
@@ -63,7 +63,7 @@ class _Stopped(Exception):
 
 
 def carry_out(work: Work) -> Iterator[Event]:
-    """The real strategy: merge or compare on the device that this machine has."""
+    """The real strategy: what the recipe is for, on the device that this machine has."""
     # Torch takes seconds to import; meanwhile the run is already held and its heart beats.
     import torch
 
@@ -82,21 +82,30 @@ def carry_out(work: Work) -> Iterator[Event]:
         },
     )
     data = places.data_directory()
-    if isinstance(work.recipe, Recipe):
-        from merge_core.strategies import merge
+    match work.recipe:
+        case Recipe() as recipe:
+            from merge_core.strategies import merge
 
-        yield from merge(work.recipe, device, resume=work.resume, data_dir=data)
-    else:
-        from merge_core.comparisons import compare
+            yield from merge(recipe, device, resume=work.resume, data_dir=data)
+        case Coupling() as recipe:
+            from merge_core.coupling import couple
 
-        yield from compare(
-            work.recipe,
-            device,
-            inputs=work.inputs,
-            resume=work.resume,
-            data_dir=data,
-            pulse=work.pulse,
-        )
+            yield from couple(recipe, device, resume=work.resume, data_dir=data)
+        case Averaging() as recipe:
+            from merge_core.coupling import average
+
+            yield from average(recipe, device, resume=work.resume, data_dir=data)
+        case Comparison() as recipe:
+            from merge_core.comparisons import compare
+
+            yield from compare(
+                recipe,
+                device,
+                inputs=work.inputs,
+                resume=work.resume,
+                data_dir=data,
+                pulse=work.pulse,
+            )
 
 
 class _Heart(threading.Thread):

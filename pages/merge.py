@@ -5,7 +5,7 @@ import streamlit as st
 from merge_core import launch
 from merge_core.architectures import architectures_for
 from merge_core.plots.curves import learning_curves, schedule_curve
-from merge_core.presets import PRESETS, Preset, find_preset, recipe_names
+from merge_core.presets import PRESETS, Preset, find_preset, merge_names
 from merge_core.recipes import Recipe
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.estimates import Measured, estimate
@@ -28,7 +28,7 @@ CURVE_POINTS = 300
 def choose() -> tuple[Recipe, str]:
     """The widgets of a new merge; returns its recipe and device."""
     first, second, third, fourth = st.columns([3, 2, 2, 3])
-    titles = {name: find(name).title for name in recipe_names()}
+    titles = {name: find(name).title for name in merge_names()}
     name = first.selectbox(
         "Recipe",
         list(titles),
@@ -76,12 +76,12 @@ def network(recipe: Recipe) -> str:
     )
 
 
-def find(name: str) -> Preset:
+def find(name: str) -> Preset[Recipe]:
     """The first preset of a recipe."""
     return next(preset for preset in PRESETS if preset.recipe.name == name)
 
 
-def settings(preset: Preset, seed: int, model: str) -> Recipe:
+def settings(preset: Preset[Recipe], seed: int, model: str) -> Recipe:
     """Epochs and λ schedule, with its curve."""
     recipe = preset.recipe
     tail = f"{recipe.name}-{recipe.preset}"
@@ -206,7 +206,7 @@ def new_merge() -> None:
 
 def progress() -> None:
     """The picked run: how far it is, its curves, its stages, and how to steer it."""
-    summary = shared.picked_summary()
+    summary = shared.picked_training()
     with shared.open_run(summary) as reader:
         if summary.state == "finished":
             after(summary, reader)
@@ -270,4 +270,4 @@ with st.expander(
     st.fragment(new_merge)()
 if picked is not None:
     st.subheader(f"{recipe_title(picked.recipe)}, seed {picked.recipe.seed}: progress")
-    shared.live(progress, every=1)
+    shared.live(progress, every=1, summary=shared.picked_training)

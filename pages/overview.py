@@ -27,18 +27,18 @@ st.markdown(
 
 def result() -> None:
     """The strip of stages of the picked run, with its verdict."""
-    summary = shared.picked_summary()
+    summary = shared.picked_training()
     shared.state_note(summary)
     with shared.open_run(summary) as reader:
         stages, checked = stage_frame(reader), checks(reader)
     if not stages["test"].notna().to_numpy().any():
-        st.info("No stage is over yet; the first scores come when teacher A is trained.")
+        st.info("No stage is over yet; the first scores come when a network is trained.")
         return
     metric = summary.recipe.metric
     st.subheader(
         f"{recipe_title(summary.recipe)}, seed {summary.recipe.seed}: the score after each stage"
     )
-    found = verdict(summary.merge, stages)
+    found = verdict(summary.recipe, stages)
     if found:
         show = st.success if found.better else st.warning
         show(found.sentence, icon=":material/verified:" if found.better else ":material/balance:")
@@ -50,7 +50,7 @@ def result() -> None:
         if found
         else f"Test and held-out {metric} after each stage that is over.",
     )
-    st.caption(budget(summary.merge, summary.device, stages))
+    st.caption(budget(summary.recipe, summary.device, stages))
     if checked:
         st.caption(checked)
     shared.table(
@@ -121,7 +121,7 @@ if isinstance(shared.picked_run().recipe, Comparison):
     )
     compared()
 else:
-    shared.live(result, every=2)
+    shared.live(result, every=2, summary=shared.picked_training)
     compared()
     st.subheader("What to do next")
     next_steps()

@@ -13,7 +13,7 @@ from streamlit.navigation.page import StreamlitPage
 
 from merge_core import launch, places
 from merge_core.errors import NetweldError, StoreError
-from merge_core.recipes import Comparison
+from merge_core.recipes import Comparison, Recipe
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.comparisons import comparison_label, comparisons_of, pickable
 from merge_core.views.runs import ALIVE, duration, run_label, stage_title
@@ -227,8 +227,8 @@ def picked_run() -> RunSummary:
     return found[0]
 
 
-def picked_summary() -> RunSummary:
-    """The picked run where it is a merge; a page about merges ends with where to go otherwise."""
+def picked_training() -> RunSummary:
+    """The picked run where it trains networks; the page ends with where to go otherwise."""
     run = picked_run()
     if isinstance(run.recipe, Comparison):
         st.info(
@@ -237,6 +237,20 @@ def picked_summary() -> RunSummary:
             icon=":material/compare_arrows:",
         )
         st.page_link("pages/methods.py", label="See the methods", icon=":material/compare_arrows:")
+        st.stop()
+    return run
+
+
+def picked_summary() -> RunSummary:
+    """The picked run where it is a merge; a page about merges ends with where to go otherwise."""
+    run = picked_training()
+    if not isinstance(run.recipe, Recipe):
+        st.info(
+            "This run ties networks together while they train; it has no gates and no cut, which "
+            "this page is about. Its stages are on the page Overview.",
+            icon=":material/link:",
+        )
+        st.page_link("pages/overview.py", label="See its stages", icon=":material/home:")
         st.stop()
     return run
 

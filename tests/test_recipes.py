@@ -9,16 +9,28 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from merge_core.errors import RecipeError
-from merge_core.presets import PRESETS, find_preset, recipe_names
-from merge_core.recipes import PAPER_SCHEDULE, Comparison, Recipe, Training, from_json
+from merge_core.presets import PRESETS, TIED, find_preset, merge_names, preset_of, recipe_names
+from merge_core.recipes import (
+    PAPER_SCHEDULE,
+    Averaging,
+    Comparison,
+    Coupling,
+    Recipe,
+    Training,
+    from_json,
+)
 from merge_core.schedules import GrowthLaw
 
 TEXTURES = find_preset("textures", "quick").recipe
 
 
-@pytest.mark.parametrize("preset", PRESETS, ids=lambda p: f"{p.recipe.name}-{p.recipe.preset}")
+@pytest.mark.parametrize(
+    "preset", [*PRESETS, *TIED], ids=lambda p: f"{p.recipe.name}-{p.recipe.preset}"
+)
 def test_every_preset_survives_json(preset) -> None:
-    assert Recipe.from_json(preset.recipe.to_json()) == preset.recipe
+    assert from_json(preset.recipe.to_json()) == preset.recipe
+    assert type(preset.recipe).from_json(preset.recipe.to_json()) == preset.recipe
+    assert preset_of(preset.recipe.name, preset.recipe.preset) == preset
 
 
 def test_every_recipe_of_the_plan_has_a_quick_preset() -> None:
@@ -31,12 +43,19 @@ def test_every_recipe_of_the_plan_has_a_quick_preset() -> None:
         "imagenet-resnet18": 150,
         "sine": 900,
     }
-    assert set(recipe_names()) == {*embedded, *papers, "mnist-lenet", "images"}
-    for name in recipe_names():
+    assert set(merge_names()) == {*embedded, *papers, "mnist-lenet", "images"}
+    for name in merge_names():
         assert find_preset(name, "quick").recipe.name == name
     for name, epochs in papers.items():
         recipe = find_preset(name, "paper").recipe
         assert 2 * recipe.teacher.epochs + recipe.extra_epochs == epochs
+
+
+def test_tied_trainings_are_there_for_both_sets_of_digits() -> None:
+    tied = {f"{data}-{way}" for data in ("digits", "mnist") for way in ("coupled", "averaged")}
+    assert set(recipe_names()) == tied | set(merge_names())
+    with pytest.raises(RecipeError, match="There is no recipe 'digits-coupled'"):
+        find_preset("digits-coupled", "quick")
 
 
 @pytest.mark.parametrize(
@@ -211,3 +230,47 @@ def test_a_comparison_refuses_what_does_not_fit(
         comparison(**changes)
     for word in words:
         assert word in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "key", "value", "words"),
+    [
+        ("digits-coupled", "pull.strength", "-1", ["pull.strength=-1.0", "0 or more"]),
+        ("digits-coupled", "pull.strength", "inf", ["inf", "pull.heads_from"]),
+        ("digits-coupled", "pull.strength", "9.6", ["from 9.5 on", "further apart"]),
+        ("digits-coupled", "pull.per_layer", "1.5", ["between 0 and 1"]),
+        ("digits-coupled", "pull.law", "falling", ["constant, growing"]),
+        ("digits-coupled", "teacher.epochs", "0", ["1 epoch or more"]),
+        ("digits-averaged", "workers", "1", ["workers=1", "2 to 20"]),
+        ("digits-averaged", "workers", "21", ["workers=21", "2 to 20"]),
+        ("digits-averaged", "every", "-1", ["every=-1"]),
+        ("digits-averaged", "share", "0", ["above 0"]),
+        ("digits-averaged", "average", "best", ["plain, matched"]),
+        ("digits-averaged", "data.halves", "disjoint", ["leave it at 'shared'"]),
+        ("digits-averaged", "training.epochs", "0", ["1 epoch or more"]),
+    ],
+)
+def test_a_tied_training_refuses_what_does_not_fit(
+    name: str, key: str, value: str, words: list[str]
+) -> None:
+    with pytest.raises(RecipeError) as refused:
+        preset_of(name, "quick").recipe.changed({key: value})
+    for word in words:
+        assert word in str(refused.value)
+
+
+def test_the_control_of_coupled_teachers_takes_as_many_steps_as_both() -> None:
+    halves = preset_of("digits-coupled", "quick").recipe
+    whole = halves.changed({"data.halves": "shared"})
+    assert isinstance(halves, Coupling)
+    assert isinstance(whole, Coupling)
+    assert halves.alone == halves.teacher
+    assert whole.alone.epochs == 2 * whole.teacher.epochs
+
+
+def test_the_kinds_of_recipes_are_told_apart() -> None:
+    coupled = preset_of("digits-coupled", "quick").recipe.to_json()
+    with pytest.raises(RecipeError, match="is a coupling, but an averaging was expected"):
+        Averaging.from_json(coupled)
+    with pytest.raises(RecipeError, match="is a coupling, but a merge was expected"):
+        Recipe.from_json(coupled)

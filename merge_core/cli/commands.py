@@ -12,7 +12,7 @@ from merge_core import export as exporting
 from merge_core.cli import comparing, dashboard, inspecting, results, tables
 from merge_core.cli.following import follow, wait_for_end
 from merge_core.errors import DeviceError, GraphError, NetweldError, RecipeError
-from merge_core.presets import find_preset, recipe_names
+from merge_core.presets import preset_of, recipe_names
 from merge_core.recipes import Comparison
 from merge_core.store import Store
 
@@ -82,8 +82,11 @@ def merge(
         bool, typer.Option("--no-wait", help="Start the run and return at once.")
     ] = False,
 ) -> None:
-    """Train two teachers, merge them into one network, and say whether it was worth it."""
-    chosen = find_preset(recipe, preset).recipe.changed({"seed": seed, **_pairs(settings or [])})
+    """Train two teachers, merge them into one network, and say whether it was worth it.
+
+    Some recipes tie networks together while they train: coupled teachers, averaged workers.
+    """
+    chosen = preset_of(recipe, preset).recipe.changed({"seed": seed, **_pairs(settings or [])})
     _require_device(device)
     store = Store()
     name, process = launch.begin(store, chosen, device, data)

@@ -24,8 +24,8 @@ def show_result(reader: RunReader) -> None:
 
 
 def _show_stages(reader: RunReader) -> None:
-    """The stage table of a merge and, when it has finished, the verdict."""
-    recipe = reader.merge
+    """The stage table of a run and, when it has finished, the verdict."""
+    recipe = reader.recipe
     stages = stage_frame(reader)
     heads = (f"Held-out {recipe.metric}", f"Test {recipe.metric}", "Epochs", "Work", "Time")
     table = new_table("Stage", *heads, numbers=heads)

@@ -13,7 +13,7 @@ from merge_core.architectures import SHAPES, TORCHVISION, Shape
 from merge_core.errors import RecipeError, StoreError
 from merge_core.models.cifar import CifarResNet, CifarVGG
 from merge_core.models.small import DigitsCNN, LeNet, PatchCNN, SineMLP
-from merge_core.recipes import Recipe
+from merge_core.recipes import from_json
 
 MODELS: dict[str, Callable[..., nn.Module]] = {
     "sine-mlp": SineMLP,
@@ -123,7 +123,7 @@ def load_student(path: str | Path) -> nn.Module:
             f"{Path(path).name!r} holds no recipe in its metadata; "
             f"give a file that `netweld export` wrote."
         )
-    recipe = Recipe.from_json(metadata["recipe"])
+    recipe = from_json(metadata["recipe"])
     network = build(recipe.model, 0, recipe.data.shape)
     try:
         network.load_state_dict(state)

@@ -18,6 +18,11 @@ _SHORT = {
     "fine_tune": "Fine-tuned",
     "random_half": "Control:<br>random half",
     "trained_on": "Control: A<br>trained on",
+    "average": "Average",
+    "average_norms": "Norms<br>re-estimated",
+    "alone": "Control:<br>one alone",
+    "worker_alone": "Control:<br>worker alone",
+    "one_on_all": "Control:<br>one on all",
 }
 
 
@@ -39,7 +44,8 @@ def strip(stages: pd.DataFrame, metric: str) -> go.Figure:
         metric: "accuracy" or "loss".
     """
     figure = go.Figure()
-    shown = stages.loc[stages["stage"] != "ensemble"].reset_index(drop=True)
+    apart = (stages["stage"] == "ensemble") | (stages["role"] == "measure")
+    shown = stages.loc[~apart].reset_index(drop=True)
     shown["colour"] = [
         stage_colour(stage, role) for stage, role in zip(shown["stage"], shown["role"], strict=True)
     ]

@@ -1,38 +1,66 @@
 """The recipes that netweld knows by name (no torch)."""
 
 import difflib
+from collections.abc import Sequence
 
 from merge_core.errors import RecipeError
 from merge_core.presets.paper import PAPER
-from merge_core.presets.preset import Preset
+from merge_core.presets.preset import Kind, Preset
 from merge_core.presets.quick import QUICK
+from merge_core.presets.tied import TIED
+from merge_core.recipes import Experiment, Recipe
 
-__all__ = ["PRESETS", "Preset", "find_preset", "recipe_names"]
+__all__ = ["PRESETS", "TIED", "Preset", "find_preset", "merge_names", "preset_of", "recipe_names"]
 
-PRESETS: tuple[Preset, ...] = (*QUICK, *PAPER)
+PRESETS: tuple[Preset[Recipe], ...] = (*QUICK, *PAPER)
+"""The presets of merges; `TIED` are those of other trainings."""
+
+_ALL: tuple[Preset[Experiment], ...] = (*PRESETS, *TIED)
+
+
+def merge_names() -> list[str]:
+    """The names of the recipes that merge, each once, in the order of the presets."""
+    return _names(PRESETS)
 
 
 def recipe_names() -> list[str]:
-    """The recipes' names, each once, in the order of the presets."""
-    return list(dict.fromkeys(preset.recipe.name for preset in PRESETS))
+    """The names of all recipes, each once, in the order of the presets."""
+    return _names(_ALL)
 
 
-def find_preset(name: str, preset: str) -> Preset:
-    """The preset of a recipe.
+def find_preset(name: str, preset: str) -> Preset[Recipe]:
+    """The preset of a recipe that merges.
+
+    Raises:
+        RecipeError: no recipe of that name merges, or it has no such preset.
+    """
+    return _found(PRESETS, name, preset)
+
+
+def preset_of(name: str, preset: str) -> Preset[Experiment]:
+    """The preset of a recipe of any kind.
 
     Raises:
         RecipeError: no recipe of that name, or it has no such preset.
     """
-    names = recipe_names()
+    return _found(_ALL, name, preset)
+
+
+def _names(presets: Sequence[Preset[Experiment]]) -> list[str]:
+    return list(dict.fromkeys(preset.recipe.name for preset in presets))
+
+
+def _found(presets: Sequence[Preset[Kind]], name: str, wanted: str) -> Preset[Kind]:
+    names = _names(presets)
     if name not in names:
         near = difflib.get_close_matches(name, names, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"choose one of {', '.join(names)}."
         raise RecipeError(f"There is no recipe {name!r}; {hint}")
-    presets = [p for p in PRESETS if p.recipe.name == name]
-    for found in presets:
-        if found.recipe.preset == preset:
+    there = [preset for preset in presets if preset.recipe.name == name]
+    for found in there:
+        if found.recipe.preset == wanted:
             return found
     raise RecipeError(
-        f"The recipe {name!r} has no preset {preset!r}; "
-        f"choose {' or '.join(p.recipe.preset for p in presets)}."
+        f"The recipe {name!r} has no preset {wanted!r}; "
+        f"choose {' or '.join(p.recipe.preset for p in there)}."
     )

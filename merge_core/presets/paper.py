@@ -34,7 +34,7 @@ def _steps(
     )
 
 
-PAPER: tuple[Preset, ...] = (
+PAPER: tuple[Preset[Recipe], ...] = (
     Preset(
         recipe=Recipe(
             name="sine",

@@ -1,14 +1,17 @@
 """A recipe with the words that a page shows beside it."""
 
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
-from merge_core.recipes import Recipe
+from merge_core.recipes import Experiment
+
+Kind = TypeVar("Kind", bound=Experiment, covariant=True)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Preset:
-    """A recipe with the words a page shows beside its name."""
+class Preset(Generic[Kind]):
+    """A recipe of some kind with the words a page shows beside its name."""
 
-    recipe: Recipe
+    recipe: Kind
     title: str
     story: str

@@ -15,7 +15,7 @@ _PHOTOS = Data(
 )
 _PATCHES = Training(epochs=12, batch_size=128, learning_rate=0.1, weight_decay=0.003)
 
-QUICK: tuple[Preset, ...] = (
+QUICK: tuple[Preset[Recipe], ...] = (
     Preset(
         recipe=Recipe(
             name="textures",

@@ -1,19 +1,27 @@
 """Recipes: the frozen, validated, JSON-serialisable settings of one experiment (no torch).
 
-A recipe with its seed and the device decides every number of a run. There are two kinds: a merge
-(`Recipe`) and a comparison of ways to merge (`Comparison`). Presets are values, too: see `PRESETS`
-at the end of `merge_core.presets`.
+A recipe with its seed and the device decides every number of a run. There are four kinds of
+`Experiment`: a merge (`Recipe`), a comparison of ways to merge (`Comparison`), teachers that are
+pulled together while they train (`Coupling`) and workers that are averaged (`Averaging`). Presets
+are values, too: see `merge_core.presets`.
 """
 
+from merge_core.recipes.experiment import Experiment, with_article
 from merge_core.recipes.kinds import Comparison, Recipe, from_json
 from merge_core.recipes.parts import PAPER_SCHEDULE, Data, Gates, Training
+from merge_core.recipes.tied import Averaging, Coupling, Pull
 
 __all__ = [
     "PAPER_SCHEDULE",
+    "Averaging",
     "Comparison",
+    "Coupling",
     "Data",
+    "Experiment",
     "Gates",
+    "Pull",
     "Recipe",
     "Training",
     "from_json",
+    "with_article",
 ]

@@ -1,91 +1,18 @@
-"""The kinds of recipes: a merge of two teachers, and a comparison of the ways to merge."""
+"""The kinds of recipes: a merge, a comparison of ways to merge, and trainings that tie networks."""
 
-import dataclasses
 import difflib
-import json
-from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal, Self
 
-from merge_core.architectures import architectures_for
 from merge_core.catalogue import METHOD_BY_KEY
 from merge_core.errors import RecipeError
-from merge_core.recipes.parts import Data, Gates, Training, require
-from merge_core.recipes.reading import build, replaced
+from merge_core.recipes.experiment import FIRST_KIND, Experiment, parsed
+from merge_core.recipes.parts import Gates, Training, require
+from merge_core.recipes.reading import build
+from merge_core.recipes.tied import Averaging, Coupling
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Experiment:
-    """What recipes of all kinds have: a name, a seed, data and a model that fits it."""
-
-    kind: ClassVar[str]
-
-    name: str
-    preset: str
-    seed: int = 0
-    data: Data
-    model: str
-
-    def __post_init__(self) -> None:
-        require(
-            0 <= self.seed < 2**31, "seed", self.seed, "a seed is a whole number from 0 to 2³¹−1"
-        )
-        fitting = architectures_for(self.data.shape)
-        if self.model not in fitting:
-            near = difflib.get_close_matches(self.model, fitting, n=1) or fitting[:1]
-            raise RecipeError(
-                f"The recipe got model={self.model!r}, but the data set {self.data.name!r} needs "
-                f"one of {len(fitting)} that fit it; choose for example {near[0]!r}."
-            )
-
-    @property
-    def metric(self) -> Literal["accuracy", "loss"]:
-        """What the recipe is judged by: accuracy (higher is better), on `sine` the loss."""
-        return "loss" if self.data.name == "sine" else "accuracy"
-
-    def better(self, score: float, other: float) -> bool:
-        """Whether `score` is strictly better than `other` under the recipe's metric."""
-        return score > other if self.metric == "accuracy" else score < other
-
-    def to_json(self) -> str:
-        """The recipe as one line of JSON; `from_json` reads it back equal."""
-        settings = {"kind": self.kind, **dataclasses.asdict(self)}
-        return json.dumps(settings, sort_keys=True, allow_nan=False)
-
-    @classmethod
-    def from_json(cls, text: str) -> Self:
-        """Read a recipe of this kind back.
-
-        Raises:
-            RecipeError: the text is not JSON, lacks a key, has an unknown one or a bad value, or
-                is a recipe of another kind.
-        """
-        recipe = from_json(text)
-        if not isinstance(recipe, cls):
-            raise RecipeError(
-                f"The recipe {recipe.name!r} is a {recipe.kind}, but a {cls.kind} was expected; "
-                f"give the recipe of a {cls.kind}."
-            )
-        return recipe
-
-    def changed(self, settings: Mapping[str, str]) -> Self:
-        """A copy with some settings replaced, as `--set gating.epochs=8` does.
-
-        Args:
-            settings: dotted key → value as text, in the type of the value it replaces; tuples as
-                comma-separated values.
-
-        Raises:
-            RecipeError: a key that does not exist, or a value that does not fit it.
-        """
-        recipe = self
-        for key, text in settings.items():
-            recipe = replaced(recipe, key.split("."), text, key)
-        return recipe
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recipe(_Experiment):
+class Recipe(Experiment):
     """The frozen settings of one merge of two teachers.
 
     The controls have no settings of their own: they spend the epochs of `gating` and `fine_tune`
@@ -104,7 +31,7 @@ class Recipe(_Experiment):
         fine_tune: training of the student after the cut.
     """
 
-    kind = "merge"
+    kind = FIRST_KIND
 
     teacher: Training
     gates: Gates
@@ -133,7 +60,7 @@ class Recipe(_Experiment):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison(_Experiment):
+class Comparison(Experiment):
     """The frozen settings of a comparison: the same teachers, aligned, and merged in many ways.
 
     Attributes:
@@ -198,28 +125,21 @@ def _listed() -> str:
     return ", ".join(METHOD_BY_KEY)
 
 
-KINDS: dict[str, type[Recipe] | type[Comparison]] = {
-    Recipe.kind: Recipe,
-    Comparison.kind: Comparison,
+KINDS: dict[str, type[Experiment]] = {
+    each.kind: each for each in (Recipe, Comparison, Coupling, Averaging)
 }
 
 
-def from_json(text: str) -> Recipe | Comparison:
+def from_json(text: str) -> Experiment:
     """Read a recipe of any kind back; one that names no kind is a merge.
 
     Raises:
         RecipeError: the text is not JSON, lacks a key, has an unknown one or a bad value.
     """
-    try:
-        value = json.loads(text)
-    except ValueError as error:
-        raise RecipeError(
-            f"The recipe is not valid JSON ({error}); expected what `Recipe.to_json` wrote."
-        ) from error
-    kind = value.pop("kind", Recipe.kind) if isinstance(value, dict) else Recipe.kind
+    kind, value = parsed(text)
     if kind not in list(KINDS):
         raise RecipeError(
-            f"The recipe got kind={kind!r}, but this netweld knows {' and '.join(KINDS)}; "
+            f"The recipe got kind={kind!r}, but this netweld knows {', '.join(KINDS)}; "
             f"use the netweld that wrote it."
         )
     return build(KINDS[kind], value, "")

@@ -15,7 +15,7 @@ from typing import Any
 
 from merge_core import places
 from merge_core.errors import RecipeError, StoreError
-from merge_core.recipes import Comparison, Recipe
+from merge_core.recipes import Experiment
 from merge_core.store.databases import (
     INDEX_TABLES,
     RUN_TABLES,
@@ -63,7 +63,7 @@ class Store:
         self._samples = places.samples() if samples is None else samples
         self._index = self.home / "index.sqlite"
 
-    def create(self, recipe: Recipe | Comparison, device: str, inputs: Sequence[Path] = ()) -> str:
+    def create(self, recipe: Experiment, device: str, inputs: Sequence[Path] = ()) -> str:
         """Enter a new run in the index; returns its name. Starting its worker comes after.
 
         Args:

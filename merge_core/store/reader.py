@@ -13,7 +13,7 @@ import numpy as np
 from merge_core.errors import StoreError
 from merge_core.events import ChannelsKept, Resume, StageFinished
 from merge_core.progress import Headway, headway
-from merge_core.recipes import Comparison, Recipe, from_json
+from merge_core.recipes import Comparison, Experiment, Recipe, from_json, with_article
 from merge_core.store import artifacts
 from merge_core.store.databases import PATIENCE, alive, look, unreadable
 
@@ -67,30 +67,30 @@ class RunReader:
         return {row["key"]: json.loads(row["value"]) for row in rows}
 
     @property
-    def recipe(self) -> Recipe | Comparison:
+    def recipe(self) -> Experiment:
         """The recipe of the run; RecipeError when this version of netweld cannot read it."""
         return from_json(json.dumps(self.facts()["recipe"]))
 
     @property
     def merge(self) -> Recipe:
-        """The recipe of a run that merges; StoreError for a comparison."""
+        """The recipe of a run that merges; StoreError for any other."""
         recipe = self.recipe
         if isinstance(recipe, Recipe):
             return recipe
         raise StoreError(
-            f"Run {self.name} is a comparison, but a merge was expected; give a run that "
-            f"`netweld merge` started."
+            f"Run {self.name} is {with_article(recipe.kind)}, but a merge was expected; give a "
+            f"run of a recipe that merges."
         )
 
     @property
     def comparison(self) -> Comparison:
-        """The recipe of a run that compares; StoreError for a merge."""
+        """The recipe of a run that compares; StoreError for any other."""
         recipe = self.recipe
         if isinstance(recipe, Comparison):
             return recipe
         raise StoreError(
-            f"Run {self.name} is a merge, but a comparison was expected; compare its "
-            f"teachers with `netweld compare {self.name}`."
+            f"Run {self.name} is {with_article(recipe.kind)}, but a comparison was expected; "
+            f"compare its teachers with `netweld compare {self.name}`."
         )
 
     def inputs(self) -> list[Path]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from merge_core.progress import headway
-from merge_core.recipes import Comparison, Recipe, from_json
+from merge_core.recipes import Experiment, Recipe, from_json
 from merge_core.store.reader import RunReader
 
 parsed = lru_cache(maxsize=1024)(from_json)
@@ -29,7 +29,7 @@ class RunSummary:
     """
 
     name: str
-    recipe: Recipe | Comparison
+    recipe: Experiment
     device: str
     created: float
     state: str
@@ -47,7 +47,7 @@ class RunSummary:
         return self.recipe
 
 
-def summary(reader: RunReader, recipe: Recipe | Comparison, created: float) -> RunSummary:
+def summary(reader: RunReader, recipe: Experiment, created: float) -> RunSummary:
     """The line of a run that can be read."""
     status = reader.status()
     facts = reader.facts()
@@ -67,7 +67,7 @@ def summary(reader: RunReader, recipe: Recipe | Comparison, created: float) -> R
     )
 
 
-def unreadable_run(row: sqlite3.Row, recipe: Recipe | Comparison, message: str) -> RunSummary:
+def unreadable_run(row: sqlite3.Row, recipe: Experiment, message: str) -> RunSummary:
     """The line of a run that is in the index but whose own database cannot be read."""
     return RunSummary(
         name=row["name"],

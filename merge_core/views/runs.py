@@ -9,9 +9,9 @@ import pandas as pd
 
 from merge_core.catalogue import METHOD_BY_KEY
 from merge_core.errors import RecipeError
-from merge_core.presets import find_preset
-from merge_core.recipes import Comparison, Recipe
-from merge_core.stages import STAGE_BY_KEY, STAGES
+from merge_core.presets import preset_of
+from merge_core.recipes import Averaging, Coupling, Experiment, Recipe
+from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader, RunSummary
 
 ALIVE = ("queued", "running")
@@ -25,16 +25,16 @@ STATE_WORDS = {
 }
 
 
-def recipe_title(recipe: Recipe | Comparison) -> str:
+def recipe_title(recipe: Experiment) -> str:
     """The title of the preset a recipe came from; its name when no preset has that name."""
     try:
-        return find_preset(recipe.name, recipe.preset).title
+        return preset_of(recipe.name, recipe.preset).title
     except RecipeError:
         return recipe.name
 
 
 def stage_title(key: str) -> str:
-    """The words for a stage of a merge or of a comparison, where a method is a stage."""
+    """The words for a stage of any run; in a comparison a method is a stage."""
     return METHOD_BY_KEY[key].title if key in METHOD_BY_KEY else STAGE_BY_KEY[key].title
 
 
@@ -63,7 +63,7 @@ def flops_text(flops: float) -> str:
 
 
 def stage_frame(reader: RunReader) -> pd.DataFrame:
-    """One row per stage of the run, in the order of `STAGES`.
+    """One row per stage of the run, in the order in which they are gone through.
 
     Columns: stage, title, role, note, state ("waiting", "running", "interrupted" or "finished"),
     epochs, steps, flops, seconds, train, heldout, test (in the recipe's metric; NaN before the
@@ -75,14 +75,11 @@ def stage_frame(reader: RunReader) -> pd.DataFrame:
         for row in reader.scores()
         if row["metric"] == metric
     }
-    known = {row["stage"]: row for row in reader.stages()}
     begun = "running" if reader.status()["state"] == "running" else "interrupted"
     returned = reader.facts().get("returned")
     rows = []
-    for stage in STAGES:
-        row = known.get(stage.key)
-        if row is None:
-            continue
+    for row in reader.stages():
+        stage = STAGE_BY_KEY[row["stage"]]
         finished, started = row["finished"] is not None, row["started"] is not None
         rows.append(
             {
@@ -139,11 +136,9 @@ def curve_frame(reader: RunReader) -> pd.DataFrame:
     (epochs of the whole run), and one column per metric, e.g. heldout_accuracy, train_loss, lambda.
     """
     offsets, planned = {}, 0
-    by_stage = {row["stage"]: row for row in reader.stages()}
-    for stage in STAGES:
-        if stage.key in by_stage:
-            offsets[stage.key] = planned
-            planned += by_stage[stage.key]["epochs"]
+    for row in reader.stages():
+        offsets[row["stage"]] = planned
+        planned += row["epochs"]
     long = pd.DataFrame(reader.metrics(), columns=["stage", "epoch", "step", "name", "value"])
     if long.empty:
         return pd.DataFrame(columns=["stage", "epoch", "run_epoch", "planned"])
@@ -169,37 +164,46 @@ class Verdict:
     caution: str
 
 
-def verdict(recipe: Recipe, stages: pd.DataFrame) -> Verdict | None:
+_RIVALS = {
+    "teacher_a": "the better teacher (A)",
+    "teacher_b": "the better teacher (B)",
+    "random_half": "a random half, fine-tuned",
+    "trained_on": "teacher A trained on",
+    "alone": "one network trained alone",
+    "worker_alone": "one worker alone",
+    "one_on_all": "one network on all data",
+}
+"""The stages that a returned network is compared with, in the words of a verdict."""
+
+
+def verdict(recipe: Experiment, stages: pd.DataFrame) -> Verdict | None:
     """Compare the returned network on test with the better teacher and the controls.
 
-    The better teacher is the better one on test, which is the harder comparison.
+    The better teacher is the better one on test, which is the harder comparison. Workers that are
+    averaged are no teachers.
 
     Args:
         recipe: the run's recipe.
         stages: `stage_frame` of the run.
 
     Returns:
-        None before the run has returned a student.
+        None before the run has returned a network.
     """
     over = stages.dropna(subset=["test"])
     scores: dict[str, float] = dict(zip(over["stage"], over["test"], strict=True))
     returned = [str(stage) for stage in over.loc[over["returned"], "stage"]]
-    if not returned or not {"teacher_a", "teacher_b"} <= scores.keys():
+    roles = {str(stage): STAGE_BY_KEY[str(stage)].role for stage in stages["stage"]}
+    teachers = [stage for stage, role in roles.items() if role == "teacher"]
+    if not returned or not set(teachers) <= scores.keys():
         return None
     value = scores[returned[0]]
     choose = max if recipe.metric == "accuracy" else min
-    best = choose("teacher_a", "teacher_b", key=scores.__getitem__)
-    rivals = [best, *(key for key in ("random_half", "trained_on") if key in scores)]
-    names = {
-        "teacher_a": "the better teacher (A)",
-        "teacher_b": "the better teacher (B)",
-        "random_half": "a random half, fine-tuned",
-        "trained_on": "teacher A trained on",
-    }
+    best = [choose(teachers, key=scores.__getitem__)] if teachers else []
+    controls = [stage for stage, role in roles.items() if role == "control" and stage in scores]
     wins, losses = [], []
-    for rival in rivals:
+    for rival in (*best, *controls):
         other = scores[rival]
-        words = f"{names[rival]} ({_number(other, recipe)}, {_difference(value, other, recipe)})"
+        words = f"{_RIVALS[rival]} ({_number(other, recipe)}, {_difference(value, other, recipe)})"
         (wins if recipe.better(value, other) else losses).append(words)
     title = STAGE_BY_KEY[returned[0]].title.lower()
     head = f"The returned network ({title}) has a test {recipe.metric} of {_number(value, recipe)}."
@@ -208,16 +212,17 @@ def verdict(recipe: Recipe, stages: pd.DataFrame) -> Verdict | None:
         parts.append(f"It beats {_listed(wins)}.")
     if losses:
         parts.append(f"It does not beat {_listed(losses)}.")
+    wanting = len(controls) < _CONTROLS[recipe.kind]
     return Verdict(
-        better=not losses, sentence=" ".join(parts), caution=_caution(recipe, value, len(rivals))
+        better=not losses, sentence=" ".join(parts), caution=_caution(recipe, value, wanting)
     )
 
 
-def _number(value: float, recipe: Recipe | Comparison) -> str:
+def _number(value: float, recipe: Experiment) -> str:
     return f"{value:.3f}" if recipe.metric == "accuracy" else f"{value:.4f}"
 
 
-def _difference(value: float, other: float, recipe: Recipe) -> str:
+def _difference(value: float, other: float, recipe: Experiment) -> str:
     if recipe.metric == "accuracy":
         return f"{(value - other) * 100:+.1f} points".replace("-", "−")
     return f"{'lower' if value < other else 'higher'} by {abs(value - other):.4f}"
@@ -227,9 +232,13 @@ def _listed(items: list[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def _caution(recipe: Recipe, value: float, rivals: int) -> str:
+_CONTROLS = {Recipe.kind: 2, Coupling.kind: 1, Averaging.kind: 2}
+"""How many controls a finished run of each kind has."""
+
+
+def _caution(recipe: Experiment, value: float, wanting: bool) -> str:
     text = "This is one run with one seed (n = 1): other seeds may tell otherwise."
-    if rivals < 3:
+    if wanting:
         text += " The controls are missing, so the gain may come from more training alone."
     if recipe.metric == "accuracy" and recipe.data.test and 0 < value < 1:
         error = math.sqrt(2 * value * (1 - value) / recipe.data.test)
@@ -240,19 +249,44 @@ def _caution(recipe: Recipe, value: float, rivals: int) -> str:
     return text
 
 
-def budget(recipe: Recipe, device: str, stages: pd.DataFrame) -> str:
+def budget(recipe: Experiment, device: str, stages: pd.DataFrame) -> str:
     """What a run cost and how it was judged, in one line: beside every comparison."""
     flops: dict[str, float] = dict(zip(stages["stage"], stages["flops"], strict=True))
+    match recipe:
+        case Recipe():
+            text = _merge_budget(recipe, flops)
+        case Coupling():
+            text = (
+                f"Epochs: 2 × {recipe.teacher.epochs} teachers, {recipe.alone.epochs} the one "
+                f"alone. Work: both teachers {flops_text(flops.get('coupled', 0.0))}, the one "
+                f"alone {flops_text(flops.get('alone', 0.0))}"
+            )
+        case Averaging():
+            text = (
+                f"Epochs over all data: {recipe.training.epochs}, dealt to {recipe.workers} "
+                f"workers. Work: all workers {flops_text(flops.get('workers', 0.0))}, one alone "
+                f"{flops_text(flops.get('worker_alone', 0.0))}, one on all data "
+                f"{flops_text(flops.get('one_on_all', 0.0))}"
+            )
+        case _:
+            raise AssertionError(recipe.kind)
+    return (
+        f"Seed {recipe.seed}, {device}. {text}. Held-out chose the returned stage; test only "
+        f"reports."
+    )
+
+
+def _merge_budget(recipe: Recipe, flops: dict[str, float]) -> str:
     way = sum(flops.get(key, 0.0) for key in ("teacher_a", "teacher_b", "gates", "fine_tune"))
     control = flops.get("trained_on", 0.0)
     text = (
-        f"Seed {recipe.seed}, {device}. Epochs: 2 × {recipe.teacher.epochs} teachers, "
+        f"Epochs: 2 × {recipe.teacher.epochs} teachers, "
         f"{recipe.gating.epochs} gates, {recipe.fine_tune.epochs} fine-tuning; each control "
         f"{recipe.extra_epochs}. Work: the merge with its teachers {flops_text(way)}"
     )
     if control:
         text += f", teacher A trained on {flops_text(flops.get('teacher_a', 0.0) + control)}"
-    return text + ". Held-out chose the returned stage; test only reports."
+    return text
 
 
 def checks(reader: RunReader) -> str | None:
