@@ -21,6 +21,7 @@ from merge_core.views.methods import (
     conditions,
     findings,
     method_table,
+    networks_text,
     offered,
     outcomes,
     quick,
@@ -43,8 +44,10 @@ def results(name: str) -> None:
         if summary.state != "finished":
             shared.progress(summary, reader)
         found, words = outcomes(reader), conditions(reader)
+        networks = networks_text(reader.comparison)
         facts = {row["stage"]: row["facts"] for row in reader.stages()}
         cards = [card for card in METHODS if card.key in reader.comparison.methods]
+    st.markdown(networks)
     if found.methods.empty:
         if summary.state in ALIVE:
             st.caption(

@@ -1,21 +1,29 @@
 """Plausible comparisons written through the real writer, without any network: for looking only."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
 from merge_core import compared
+from merge_core.catalogue import METHOD_BY_KEY
 from merge_core.events import Arrays, Event, StageFinished, StagePlanned, StageStarted
 from merge_core.store import Store
 
 FEATURES = 24
 POINTS = [0.0, 0.25, 0.5, 0.75, 1.0]
+FAILED = "The method met a matrix that cannot be inverted; leave it out."
 DEAD = 2
 """The first channels of every space of A are dead, so many."""
 
 
 def make(
-    store: Store, run: str, sizes: Mapping[str, int], *, stop: str = "", seed: int = 0
+    store: Store,
+    run: str,
+    sizes: Mapping[str, int],
+    *,
+    methods: Sequence[str] = (),
+    stop: str = "",
+    seed: int = 0,
 ) -> str:
     """Write a comparison of a merge run's teachers.
 
@@ -23,14 +31,15 @@ def make(
         store: where the run is.
         run: a merge run whose teachers are stored.
         sizes: its channel spaces; the first one has pictures.
+        methods: keys of the catalogue; the last of several fails.
         stop: the stage in which the comparison stands still; it is finished by default.
         seed: of everything made up.
     """
     with store.open(run) as reader:
-        comparison, inputs = compared.of_run(reader, ())
+        comparison, inputs = compared.of_run(reader, methods, fine_tune=1)
     name = store.create(comparison, "cpu", inputs)
     with store.writer(name) as writer:
-        for event in events(sizes, np.random.default_rng(seed)):
+        for event in events(sizes, np.random.default_rng(seed), methods):
             if isinstance(event, StageStarted) and event.stage == stop:
                 writer.write(event)
                 return name
@@ -39,9 +48,11 @@ def make(
     return name
 
 
-def events(sizes: Mapping[str, int], random: np.random.Generator) -> Iterator[Event]:
+def events(
+    sizes: Mapping[str, int], random: np.random.Generator, methods: Sequence[str] = ()
+) -> Iterator[Event]:
     """The events of a whole comparison."""
-    for stage in ("teachers", "alignment", "barrier"):
+    for stage in ("teachers", "alignment", "barrier", *methods):
         yield StagePlanned(stage=stage, epochs=0, steps=1, flops=1e6)
     yield StageStarted(stage="teachers")
     scores = {split: {"loss": 0.3, "accuracy": 0.9} for split in ("train", "heldout", "test")}
@@ -58,6 +69,38 @@ def events(sizes: Mapping[str, int], random: np.random.Generator) -> Iterator[Ev
     yield StageFinished(stage="alignment", scores={}, seconds=0.2, arrays=arrays, facts=facts)
     yield StageStarted(stage="barrier")
     yield StageFinished(stage="barrier", scores={}, seconds=0.3, facts=barrier())
+    for number, key in enumerate(methods):
+        yield StageStarted(stage=key)
+        fails = 0 < number == len(methods) - 1
+        facts = {"error": FAILED, "size": "one network"} if fails else method(key, number)
+        yield StageFinished(stage=key, scores={}, seconds=1.0, facts=facts)
+
+
+def method(key: str, number: int) -> dict:
+    """What a method leads to: each is a little better than the one before, on test a little worse.
+
+    Fixed weights take the first teacher alone.
+    """
+    size = METHOD_BY_KEY[key].size
+    states = ("merged",) if size == "all networks" else ("merged", "repaired", "fine_tuned")
+    better = 0.01 * number
+    after = {
+        state: {
+            split: {"accuracy": 0.5 + step + sign * better, "loss": 1.0 - step - sign * better}
+            for split, sign in (("train", 1), ("heldout", 1), ("test", -1))
+        }
+        for state, step in zip(states, (0.0, 0.2, 0.1), strict=False)
+    }
+    return {
+        "after": after,
+        "best": "repaired" if "repaired" in after else "merged",
+        "seconds": {"merge": 1.0, "repair": 2.0, "fine_tune": 4.0},
+        "flops": 2e6 if size == "all networks" else 1e6,
+        "training_flops": {"merge": 0.0},
+        "fine_tuned_from": "repaired",
+        "size": size,
+        "learned": {"weights": [1.0, 0.0]} if key == "fixed_weights" else {},
+    }
 
 
 def alignment(sizes: Mapping[str, int], random: np.random.Generator) -> Arrays:

@@ -215,6 +215,15 @@ def findings(found: Outcomes) -> str:
     return " ".join(parts)
 
 
+def networks_text(comparison: Comparison) -> str:
+    """Which networks are compared, and on what."""
+    names = ", ".join(f"**{label}**" for label in comparison.teachers)
+    return (
+        f"Teachers: {names}; {len(comparison.teachers)} networks of the architecture "
+        f"{comparison.model}, judged on {comparison.data.name}."
+    )
+
+
 def conditions(reader: RunReader) -> str:
     """What a comparison's numbers rest on, in one line: beside every chart of it."""
     comparison, facts = reader.comparison, reader.facts()
@@ -223,14 +232,20 @@ def conditions(reader: RunReader) -> str:
     if threads:
         where += f" with {threads} thread{'' if threads == 1 else 's'}"
     tuned, trained = comparison.fine_tune.epochs, comparison.gating.epochs
+    unsure = (
+        ""
+        if comparison.of
+        else " The teachers come from files and may have learned from the held-out examples, so "
+        "the held-out scores may flatter."
+    )
     return (
         f"Seed {comparison.seed}, {where}; one run (n = 1), so other seeds may "
-        f"tell otherwise. Data: {comparison.data.name}; network: {comparison.model}. Statistics "
-        f"are measured on {comparison.examples:,} training examples; methods that train get "
+        f"tell otherwise. Statistics are measured on {comparison.examples:,} training examples; "
+        f"methods that train get "
         f"{_epochs(trained)}, fine-tuning {_epochs(tuned)}, the same for all. The held-out split "
         f"chooses: the order of the methods, the weights that are searched, and whether "
         f"fine-tuning starts from the merged or from the repaired network. Test never chooses; it "
-        f"only reports."
+        f"only reports.{unsure}"
     )
 
 

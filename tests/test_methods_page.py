@@ -1,0 +1,255 @@
+"""The page Methods as Streamlit runs it, and the frames and figures that it shows."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import fake_comparisons
+import fake_runs
+import pytest
+from streamlit.testing.v1 import AppTest
+from test_pages import opened, store, words
+
+from merge_core import launch
+from merge_core.catalogue import METHOD_BY_KEY, METHODS
+from merge_core.plots.methods import by_method, by_seconds
+from merge_core.recipes import Comparison
+from merge_core.store import Store
+from merge_core.views.comparisons import comparisons_of, pickable
+from merge_core.views.methods import findings, method_table, offered, outcomes, quick
+
+__all__ = ["store"]  # the fixture
+
+METHODS_OF = ("uniform", "fixed_weights", "weight_matching", "output_ensemble", "zip")
+"""In the made-up comparison the last one fails."""
+
+
+def compare(store: Store, run: str, *, methods: Sequence[str] = METHODS_OF, stop: str = "") -> str:
+    return fake_comparisons.make(
+        store, run, fake_runs.SIZES["textures"], methods=methods, stop=stop
+    )
+
+
+def drawn(app: AppTest) -> list[dict]:
+    """The traces of the page's chart."""
+    return json.loads(app.get("plotly_chart")[0].proto.spec)["data"]
+
+
+def test_outcomes_are_what_was_stored(store: Store) -> None:
+    name = compare(store, fake_runs.make(store, "textures"))
+    with store.open(name) as reader:
+        found = outcomes(reader)
+        facts = {row["stage"]: row["facts"] for row in reader.stages()}
+    assert set(found.failed) == {"zip"}
+    for row in found.methods.to_dict("records"):
+        stored = facts[row["method"]]
+        for split in ("train", "heldout", "test"):
+            assert row[split] == stored["after"][row["state"]][split]["accuracy"]
+        assert row["flops"] == stored["flops"]
+    seconds = found.methods[found.methods["method"] == "uniform"]["seconds"].tolist()
+    assert seconds == [1.0, 3.0, 7.0]  # each state counts what it rests on
+    heldout = found.methods[found.methods["best"]]["heldout"].tolist()
+    assert heldout == sorted(heldout, reverse=True)
+
+
+def test_held_out_chooses_and_an_average_that_is_one_teacher_is_no_merge(store: Store) -> None:
+    name = compare(store, fake_runs.make(store, "textures"))
+    with store.open(name) as reader:
+        found = outcomes(reader)
+    assert found.best is not None
+    # On test the uniform average is best; held-out prefers later methods.
+    assert found.best["method"] == "weight_matching"
+    assert found.alone == {"Fixed weights": "A"}
+    text = findings(found)
+    assert "**Weight matching** (repaired)" in text
+    assert "**0.680**" in text
+    assert "at 2 times the work" in text
+    assert "they chose one teacher: Fixed weights (A)" in text
+
+
+def test_the_table_has_every_number_of_the_charts(store: Store) -> None:
+    name = compare(store, fake_runs.make(store, "textures"))
+    with store.open(name) as reader:
+        found = outcomes(reader)
+    table = method_table(found)
+    assert len(table) == len(found.teachers) + len(found.methods)
+    assert table["Network"].tolist()[:2] == ["Teacher A", "Teacher B"]
+    for split, head in (("heldout", "Held-out accuracy"), ("test", "Test accuracy")):
+        for figure, axis in ((by_method(found, split), "x"), (by_seconds(found, split), "y")):
+            marks = [t for t in figure.data if t.mode == "markers"]
+            shown = sorted(value for trace in marks for value in getattr(trace, axis))
+            wanted = table if axis == "x" else table[table["Network"] != "Output ensemble"]
+            assert shown == pytest.approx(sorted(wanted[head]))
+
+
+def test_the_ensemble_is_a_line_and_the_states_of_a_method_are_joined(store: Store) -> None:
+    name = compare(store, fake_runs.make(store, "textures"))
+    with store.open(name) as reader:
+        found = outcomes(reader)
+    figure = by_method(found, "test")
+    (line,) = [trace for trace in figure.data if trace.line.dash == "dash"]
+    assert found.ensemble is not None
+    assert set(line.x) == {found.ensemble["test"]}
+    ways = [list(t.x) for t in figure.data if t.mode == "lines" and not t.line.dash]
+    joined = [group["test"].tolist() for _, group in found.methods.groupby("method", sort=False)]
+    assert ways == joined
+
+
+def test_comparisons_stand_with_their_run_or_for_themselves(store: Store) -> None:
+    run = fake_runs.make(store, "textures")
+    names = [compare(store, run), compare(store, run)]
+    runs = store.runs(samples=False)
+    assert [each.name for each in pickable(runs)] == [run]
+    assert [each.name for each in comparisons_of(runs, run)] == names[::-1]
+    store.delete(run)
+    left = store.runs(samples=False)
+    assert [each.name for each in pickable(left)] == names[::-1]
+    assert [each.name for each in comparisons_of(left, names[0])] == [names[0]]
+
+
+def test_what_a_form_offers() -> None:
+    two, three = offered(2), offered(3)
+    assert list(two) == [card.key for card in METHODS]
+    assert set(two) - set(three) == {card.key for card in METHODS if card.teachers == 2}
+    assert "learned_gates" not in quick(two)
+    assert "⏳" in two["learned_gates"]
+    assert all("⏳" not in two[key] for key in quick(two))
+
+
+def test_a_finished_comparison(store: Store) -> None:
+    run = fake_runs.make(store, "textures")
+    compare(store, run)
+    app = opened("methods", run)
+    assert not app.exception
+    text = words(app)
+    assert "test never chooses" in text.lower()
+    assert "n = 1" in text
+    assert f"**Zip** failed. {fake_comparisons.FAILED}" in text
+    for key in METHODS_OF:
+        assert METHOD_BY_KEY[key].about in text
+        assert METHOD_BY_KEY[key].source in text
+    assert METHOD_BY_KEY["transport"].about not in text
+    test = [trace["x"] for trace in drawn(app) if trace.get("name") == "repaired"]
+    app.button_group(key="split").set_value("heldout").run()
+    assert [t["x"] for t in drawn(app) if t.get("name") == "repaired"] != test
+    app.button_group(key="cost").set_value("seconds").run()
+    assert not app.exception
+    assert "Seconds on this machine" in words(app)
+
+
+def test_a_comparison_on_its_way_shows_what_it_has(store: Store) -> None:
+    run = fake_runs.make(store, "textures")
+    compare(store, run, stop="weight_matching")
+    app = opened("methods", run)
+    assert not app.exception
+    labels = [fold.label for fold in app.expander]
+    assert "Uniform average" in labels
+    assert "◌ Zip" in labels
+    shown = {trace["name"] for trace in drawn(app) if trace.get("name")}
+    assert {"after the merge", "repaired", "fine-tuned"} <= shown
+    assert not any("ensemble" in name for name in shown)
+
+
+@pytest.fixture
+def begun(store: Store, monkeypatch: pytest.MonkeyPatch) -> list[tuple[Comparison, list[bytes]]]:
+    """What the page asked to begin, with the files' contents; no worker starts."""
+    asked = []
+
+    def begin(
+        store: Store, recipe: Comparison, device: str, *, inputs: Sequence[Path]
+    ) -> tuple[str, None]:
+        asked.append((recipe, [path.read_bytes() for path in inputs]))
+        return store.create(recipe, device, inputs), None
+
+    monkeypatch.setattr(launch, "begin", begin)
+    return asked
+
+
+def test_a_run_without_a_comparison_gets_a_form(
+    store: Store, begun: list[tuple[Comparison, list[bytes]]]
+) -> None:
+    run = fake_runs.make(store, "textures")
+    app = opened("methods", run)
+    assert "have not been compared yet" in words(app)
+    app.button_group(key=f"methods-{run}").set_value(["uniform", "zip"])
+    app.number_input(key=f"tuned-{run}").set_value(3)
+    app.button(key="compare").click().run()
+    assert not app.exception
+    ((comparison, files),) = begun
+    assert comparison.of == run
+    assert comparison.methods == ("uniform", "zip")
+    assert comparison.fine_tune.epochs == 3
+    assert len(files) == 2
+    assert app.selectbox(key="run").value == run
+    assert "waits for its worker" in words(app)
+
+
+def test_a_comparison_can_be_made_again_and_both_can_be_picked(
+    store: Store, begun: list[tuple[Comparison, list[bytes]]]
+) -> None:
+    run = fake_runs.make(store, "textures")
+    first = compare(store, run)
+    app = opened("methods", run)
+    app.button_group(key=f"methods-{first}").set_value(["random_half"])
+    app.button(key="compare").click().run()
+    assert not app.exception
+    ((comparison, _),) = begun
+    assert (comparison.of, comparison.methods) == (run, ("random_half",))
+    assert "waits for its worker" in words(app)
+    app.selectbox(key="comparison").set_value(first).run()
+    assert "Weight matching" in words(app)
+
+
+def test_untrained_teachers_are_a_sentence(store: Store) -> None:
+    run = fake_runs.make(store, "textures", state="stopped", stop="teacher_a")
+    app = opened("methods", run)
+    app.button(key="compare").click().run()
+    assert not app.exception
+    assert "has not trained both teachers" in app.error[0].value
+
+
+def test_uploads_become_inputs_under_harmless_names(
+    store: Store, begun: list[tuple[Comparison, list[bytes]]]
+) -> None:
+    fake_runs.make(store, "textures")
+    app = opened("methods")
+    assert app.button(key="compare-files").disabled
+    app.file_uploader(key="files").set_value(
+        [("../../a b.th", b"first", ""), ("../../a b.th", b"second", "")]
+    ).run()
+    app.button(key="compare-files").click().run()
+    assert not app.exception
+    assert not app.error
+    ((comparison, files),) = begun
+    assert files == [b"first", b"second"]
+    assert comparison.of == ""
+    assert (comparison.model, comparison.data.name) == ("cifar-resnet20", "cifar10")
+    (run,) = [each for each in store.runs(samples=False) if isinstance(each.recipe, Comparison)]
+    assert app.selectbox(key="run").value == run.name
+    with store.open(run.name) as reader:
+        names = [path.name for path in reader.inputs()]
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+\.th", name) for name in names)
+
+
+def test_other_pages_say_where_a_comparison_of_files_is_shown(
+    store: Store, begun: list[tuple[Comparison, list[bytes]]]
+) -> None:
+    test_uploads_become_inputs_under_harmless_names(store, begun)
+    run = next(each for each in store.runs(samples=False) if isinstance(each.recipe, Comparison))
+    for page in ("overview", "merge", "filters", "gates", "channels"):
+        app = opened(page, run.name)
+        assert not app.exception
+        assert not app.error
+        assert "compares trained networks from files" in words(app)
+
+
+def test_the_overview_tells_of_a_comparison(store: Store) -> None:
+    run = fake_runs.make(store, "textures")
+    assert "Compared with other ways" not in links(opened("overview", run))
+    compare(store, run)
+    assert "5 methods · 1 epoch of fine-tuning" in links(opened("overview", run))
+
+
+def links(app: AppTest) -> str:
+    return "\n".join(link.proto.label for link in app.get("page_link"))
