@@ -59,3 +59,19 @@ def align(
 
     command = [sys.executable, "-P", "-m", "merge_core.bench_align", str(repeats)]
     raise typer.Exit(subprocess.run(command, env=launch.environment(), check=False).returncode)
+
+
+@app.command(epilog="Example: netweld bench table --repeats 5")
+def table(
+    networks: Annotated[
+        int, typer.Option("--n", min=2, help="Repetitions that train at once.")
+    ] = 50,
+    repeats: Annotated[
+        int, typer.Option(min=1, help="How often everything is measured; medians are shown.")
+    ] = 3,
+) -> None:
+    """How fast the sine row of the paper's Table 1 is, against a plain PyTorch loop."""
+    from merge_core import launch
+
+    command = [sys.executable, "-P", "-m", "merge_core.bench_table", str(networks), str(repeats)]
+    raise typer.Exit(subprocess.run(command, env=launch.environment(), check=False).returncode)

@@ -9,8 +9,9 @@ import typer
 
 from merge_core import bench, compared, inspected, launch
 from merge_core import export as exporting
-from merge_core.cli import comparing, dashboard, inspecting, results, tables
+from merge_core.cli import comparing, dashboard, inspecting, results, table, tables
 from merge_core.cli.following import follow, wait_for_end
+from merge_core.cli.settings import pairs
 from merge_core.errors import DeviceError, GraphError, NetweldError, RecipeError
 from merge_core.presets import preset_of, recipe_names
 from merge_core.recipes import Comparison
@@ -27,6 +28,7 @@ app = typer.Typer(
 )
 
 app.add_typer(bench.app, name="bench")
+app.command(epilog="Example: netweld table sine --n 10 --csv sine.csv")(table.table)
 
 RunName = Annotated[
     str, typer.Argument(help="A run's name, the beginning of one, or 'latest'.", metavar="RUN")
@@ -86,7 +88,7 @@ def merge(
 
     Some recipes tie networks together while they train: coupled teachers, averaged workers.
     """
-    chosen = preset_of(recipe, preset).recipe.changed({"seed": seed, **_pairs(settings or [])})
+    chosen = preset_of(recipe, preset).recipe.changed({"seed": seed, **pairs(settings or [])})
     _require_device(device)
     store = Store()
     name, process = launch.begin(store, chosen, device, data)
@@ -102,20 +104,6 @@ def _require_device(device: str) -> None:
         raise DeviceError(
             f"There is no device {device!r}; choose one of {', '.join(launch.DEVICES)}."
         )
-
-
-def _pairs(settings: list[str]) -> dict[str, str]:
-    """`key=value` texts as a mapping."""
-    pairs = {}
-    for text in settings:
-        key, equals, value = text.partition("=")
-        if not equals:
-            raise RecipeError(
-                f"The setting {text!r} has no value; write --set key=value, "
-                f"for example --set gating.epochs=8."
-            )
-        pairs[key.strip()] = value.strip()
-    return pairs
 
 
 @app.command(
@@ -169,7 +157,7 @@ def compare(
         methods,
         fine_tune=fine_tune,
         examples=examples,
-        settings=_pairs(settings or []),
+        settings=pairs(settings or []),
     )
     name, process = launch.begin(store, recipe, device, directory, files)
     typer.echo(f"Run {name} has started.")

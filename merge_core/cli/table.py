@@ -1,0 +1,130 @@
+"""`netweld table`: an experiment repeated with every strategy, beside what the paper published."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
+
+from merge_core import launch, tabled
+from merge_core.cli.settings import pairs
+from merge_core.cli.tables import console, new_table
+from merge_core.errors import NetweldError, RecipeError
+from merge_core.presets import find_preset, merge_names
+from merge_core.recipes import Recipe
+from merge_core.repetitions import PUBLISHED, STRATEGIES, Results, Row, Summary, summary, write_csv
+from merge_core.views.runs import duration, flops_text
+
+STATISTICS = ("min", "max", "median", "mean", "std")
+BUDGETS = ("epochs", "flops")
+
+
+def table(
+    recipe: Annotated[str, typer.Argument(help=f"A merge, one of {', '.join(merge_names())}.")],
+    preset: Annotated[str, typer.Option(help="paper or quick.")] = "paper",
+    n: Annotated[int, typer.Option("--n", min=1, help="How many repetitions.")] = 50,
+    budget: Annotated[
+        str, typer.Option(help="What every strategy has the same of: epochs or flops.")
+    ] = "epochs",
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first repetition.")] = 0,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda or mps.")] = "cpu",
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Where data sets lie.", envvar="NETWELD_DATA"),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting of the recipe.", metavar="KEY=VALUE"),
+    ] = None,
+    csv: Annotated[
+        Path | None, typer.Option("--csv", help="Write every row to this file.", metavar="FILE")
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="How many processes; 0 for one on each core.")
+    ] = 0,
+) -> None:
+    """Repeat an experiment with every strategy at one budget, and show the spread.
+
+    It can be stopped at any time; the same command goes on, and with a larger --n adds to it.
+    """
+    chosen = find_preset(recipe, preset).recipe
+    if budget not in BUDGETS or device not in launch.DEVICES[1:]:
+        raise RecipeError(
+            f"A table got the budget {budget!r} on the device {device!r}; choose one of "
+            f"{' and '.join(BUDGETS)}, and one of {', '.join(launch.DEVICES[1:])}."
+        )
+    chosen = chosen.changed({"seed": str(seed), **pairs(settings or [])})
+    results = Results(chosen, "flops" if budget == "flops" else "epochs")
+    if any(tabled.missing(results.rows(), range(seed, seed + n)).values()):
+        _work(results, n, device=device, data=data, workers=workers)
+    rows = [row for row in results.rows() if seed <= row.seed < seed + n]
+    show(rows, chosen, budget)
+    console.print(f"Every row is in {results.path}.", soft_wrap=True)
+    if csv is not None:
+        write_csv(rows, csv)
+        console.print(f"{csv} holds them as CSV.", soft_wrap=True)
+
+
+def _work(results: Results, n: int, *, device: str, data: Path | None, workers: int) -> None:
+    """Do what is missing, showing how far it is."""
+    bar = Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TaskProgressColumn(),
+        TextColumn("{task.fields[left]}"),
+        console=console,
+        disable=not console.is_terminal,
+        transient=True,
+    )
+    told = 0
+    try:
+        with bar:
+            task = bar.add_task("Repetitions", total=1.0, left="")
+            for headway in tabled.carry_out(results, n, device=device, data=data, workers=workers):
+                left = "" if headway.left is None else f"{duration(headway.left)} left"
+                bar.update(task, completed=headway.fraction, left=left)
+                if not console.is_terminal and headway.fraction >= (told + 1) / 10:
+                    told = int(headway.fraction * 10)
+                    typer.echo(f"{headway.fraction:.0%} done, {left}", err=True)
+    except KeyboardInterrupt:
+        raise NetweldError(
+            "The table was stopped; the same command goes on with what is missing."
+        ) from None
+
+
+def _figures(each: Summary | None) -> list[str]:
+    return [f"{getattr(each, name):.3f}" if each else "" for name in STATISTICS]
+
+
+def show(rows: Sequence[Row], recipe: Recipe, budget: str) -> None:
+    """Print the spread of every strategy, with the paper's where it published one."""
+    published = PUBLISHED.get((recipe.name, recipe.preset))
+    theirs = published.rows if published else {}
+    paper = [f"paper {name}" for name in STATISTICS] if theirs else []
+    made = new_table(
+        "Strategy", "n", *STATISTICS, *paper, "Epochs", "FLOPs",
+        numbers=["n", *STATISTICS, *paper, "Epochs", "FLOPs"],
+    )  # fmt: skip
+    for strategy in STRATEGIES:
+        mine = [row for row in rows if row.strategy == strategy.key]
+        if mine:
+            made.add_row(
+                strategy.title,
+                str(len(mine)),
+                *_figures(summary(row.test for row in mine)),
+                *(_figures(theirs.get(strategy.key)) if theirs else []),
+                str(mine[0].epochs),
+                flops_text(mine[0].flops),
+            )
+    seeds = [row.seed for row in rows]
+    rule = "training epochs" if budget == "epochs" else "training FLOPs"
+    console.print(f"{recipe.name}, preset {recipe.preset}: test {recipe.metric}, equal {rule}")
+    console.print(made)
+    console.print(
+        f"Seeds {min(seeds)} to {max(seeds)}. The held-out split chooses, the test split only "
+        f"reports. FLOPs are of training, forward and backward; both controls start from the "
+        f"student's teachers and have its {recipe.extra_epochs} further epochs"
+        f"{'' if budget == 'epochs' else ' and what the gates cost more'}.",
+        soft_wrap=True,
+    )

@@ -1,0 +1,240 @@
+"""Tables of repeated experiments as they lie on disk, and what is read from them (no torch).
+
+A table is a file of JSON lines in `NETWELD_HOME/tables`: first what is repeated, then a line for
+every strategy of every repetition, written when it is finished. So a table that was stopped goes on
+where it was, and a larger one takes over what a smaller one has.
+"""
+
+import csv
+import hashlib
+import json
+import statistics
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import Literal
+
+from merge_core import places
+from merge_core.errors import StoreError
+from merge_core.recipes import Recipe
+
+Budget = Literal["epochs", "flops"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Strategy:
+    """A way to spend a budget on one network.
+
+    Attributes:
+        key: the word in files and on the command line.
+        title: the words in a table.
+        note: one sentence for people who see it for the first time.
+    """
+
+    key: str
+    title: str
+    note: str
+
+
+STRATEGIES: tuple[Strategy, ...] = (
+    Strategy(
+        key="student",
+        title="student",
+        note="Two teachers, merged by learned gates, fine-tuned; the best stage by held-out score.",
+    ),
+    Strategy(
+        key="bo3",
+        title="bo3",
+        note="The best of three teachers by held-out score; two of them are the student's.",
+    ),
+    Strategy(key="one_model", title="one model", note="One network, all epochs."),
+    Strategy(
+        key="bo3_big",
+        title="bo3 big",
+        note="The best of three networks of double width by held-out score.",
+    ),
+    Strategy(key="long_big", title="long big", note="One network of double width, all epochs."),
+    Strategy(
+        key="trained_on",
+        title="control: teacher A trained on",
+        note="The student's first teacher, which has the student's extra epochs to itself.",
+    ),
+    Strategy(
+        key="random_half",
+        title="control: random half",
+        note="A random half of both teachers' channels, fine-tuned for the student's extra epochs.",
+    ),
+    Strategy(key="teacher", title="teacher A", note="One teacher as the student finds it."),
+    Strategy(key="cut", title="cut", note="The student before it is fine-tuned."),
+)
+"""Every strategy, in the order of a table."""
+
+UNITS: dict[str, tuple[str, ...]] = {
+    "merge": ("teacher", "bo3", "cut", "student", "trained_on", "random_half"),
+    "one_model": ("one_model",),
+    "bo3_big": ("bo3_big",),
+    "long_big": ("long_big",),
+}
+"""What a worker trains in one go → the strategies that it gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """One strategy of one repetition.
+
+    Attributes:
+        seed: of the repetition; the recipe with this seed gives the same numbers again.
+        strategy: its key.
+        heldout, test: loss on the held-out and the test split where the recipe fits numbers,
+            accuracy where it tells classes apart.
+        epochs: epochs of training of all networks that went into it.
+        flops: floating-point operations of that training, forward and backward.
+    """
+
+    seed: int
+    strategy: str
+    heldout: float
+    test: float
+    epochs: int
+    flops: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Summary:
+    """The scores of one strategy over all repetitions; `std` is that of a sample."""
+
+    n: int
+    min: float
+    max: float
+    median: float
+    mean: float
+    std: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """What the paper tells of a task: its Table 1.
+
+    Attributes:
+        rows: strategy → its figures.
+        milestones: those of the one model, where they are not in proportion to the teachers'.
+    """
+
+    rows: Mapping[str, Summary]
+    milestones: tuple[int, ...] = ()
+
+
+def _published(low: float, high: float, median: float, mean: float, std: float) -> Summary:
+    return Summary(n=50, min=low, max=high, median=median, mean=mean, std=std)
+
+
+PUBLISHED: dict[tuple[str, str], Published] = {
+    ("sine", "paper"): Published(
+        rows={
+            "student": _published(0.049, 0.116, 0.078, 0.077, 0.015),
+            "bo3": _published(0.105, 0.373, 0.253, 0.240, 0.076),
+            "one_model": _published(0.053, 0.363, 0.281, 0.249, 0.097),
+        },
+        milestones=(800,),
+    ),
+}
+"""Name and preset of a recipe → what Pašen and Boža published (Table 1)."""
+
+
+def summary(scores: Iterable[float]) -> Summary:
+    """What a table shows of some scores; at least one."""
+    values = list(scores)
+    return Summary(
+        n=len(values),
+        min=min(values),
+        max=max(values),
+        median=statistics.median(values),
+        mean=statistics.fmean(values),
+        std=statistics.stdev(values) if len(values) > 1 else 0.0,
+    )
+
+
+class Results:
+    """The file of one table.
+
+    Args:
+        recipe: what is repeated; its seed is the first repetition's.
+        budget: what all strategies have the same of.
+        home: where `tables` is; by default `NETWELD_HOME`.
+    """
+
+    def __init__(self, recipe: Recipe, budget: Budget, home: Path | None = None) -> None:
+        self.recipe, self.budget = recipe, budget
+        self._what = json.dumps(
+            {"recipe": json.loads(replace(recipe, seed=0).to_json()), "budget": budget},
+            sort_keys=True,
+        )
+        mark = hashlib.sha256(self._what.encode()).hexdigest()[:8]
+        name = f"{recipe.name}-{recipe.preset}-{budget}-{mark}.jsonl"
+        self.path = (home or places.home()) / "tables" / name
+
+    def rows(self) -> list[Row]:
+        """What is finished, each strategy of a seed once, by seed.
+
+        A line that was cut off when the computer went down is passed over.
+        """
+        found: dict[tuple[int, str], Row] = {}
+        for values in self._lines():
+            if values.keys() == {field.name for field in fields(Row)}:
+                row = Row(**values)
+                found.setdefault((row.seed, row.strategy), row)
+        return sorted(found.values(), key=lambda row: row.seed)
+
+    def _lines(self) -> Iterator[dict]:
+        if not self.path.exists():
+            return
+        try:
+            text = self.path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise StoreError(
+                f"The table {self.path} cannot be read ({error}); mend that, or delete it."
+            ) from error
+        for line in text.splitlines():
+            try:
+                values = json.loads(line)
+            except ValueError:
+                continue
+            if isinstance(values, dict):
+                yield values
+
+    def append(self, rows: Iterable[Row]) -> None:
+        """Write finished strategies down.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            begun = self.path.exists() and self.path.stat().st_size > 0
+            with self.path.open("a", encoding="utf-8") as file:
+                lines = [] if begun else [self._what]
+                lines += [json.dumps(asdict(row)) for row in rows]
+                # An earlier last line may have been cut off in the middle.
+                file.write(("\n" if begun else "") + "\n".join(lines) + "\n")
+        except OSError as error:
+            raise StoreError(
+                f"The table {self.path} cannot be written ({error}); set NETWELD_HOME to a "
+                f"directory that can."
+            ) from error
+
+
+def write_csv(rows: Iterable[Row], to: Path) -> None:
+    """Write every row to a CSV file.
+
+    Raises:
+        StoreError: the file cannot be written.
+    """
+    try:
+        with to.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+            writer.writeheader()
+            writer.writerows(asdict(row) for row in rows)
+    except OSError as error:
+        raise StoreError(
+            f"The file {to} cannot be written ({error}); choose another place."
+        ) from error
