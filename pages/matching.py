@@ -50,9 +50,13 @@ def content(found: Alignment) -> None:
             "Similarity shown", MEASURES, format_func=MEASURES.__getitem__, key="measure", width=290
         )
         sort = st.segmented_control(
-            "Order", SORT, format_func=SORT.__getitem__, default="similarity", required=True,
+            "Order",
+            SORT,
+            format_func=SORT.__getitem__,
+            default="similarity",
+            required=True,
             key="sort",
-        )  # fmt: skip
+        )
     mine = channel if channel is not None and channel.space == space else None
     everyone = partners(
         found.matrix(space, measure), found.order(space, matching), measure, found.dead(space)
@@ -87,16 +91,20 @@ def selected_pair(everyone: pd.DataFrame, mine: Channel | None, measure: str) ->
 
 def threshold(everyone: pd.DataFrame, measure: str, key: str) -> float | None:
     """Below which similarity pairs are left out; None where all are the same."""
-    low, high = float(everyone["similarity"].min()), float(everyone["similarity"].max())
-    low, high = np.floor(low * 100) / 100, np.ceil(high * 100) / 100
+    ranked = np.sort(everyone["similarity"].to_numpy(float))
+    low, high = np.floor(ranked[0] * 100) / 100, np.ceil(ranked[-1] * 100) / 100
     if low >= high:
         return None
     far = is_distance(measure)
+    start = high if far else low
+    if len(ranked) > MOST_BANDS:  # more lines than that are hard to follow: begin with the best
+        last = ranked[MOST_BANDS - 1] if far else ranked[-MOST_BANDS]
+        start = np.ceil(last * 100) / 100 if far else np.floor(last * 100) / 100
     return st.slider(
         f"Pairs at {'most' if far else 'least'} so {'far apart' if far else 'alike'}",
         low,
         high,
-        high if far else low,
+        start,
         key=key,
         width=320,
         help=f"In {MEASURES[measure]}.",
@@ -117,8 +125,9 @@ def who(
     limit = threshold(everyone, measure, f"limit-{space}-{measure}-{matching}")
     pairs = chosen_pairs(everyone, sort, measure, limit)
     st.caption(
-        f"{len(pairs)} of {len(everyone)} pairs of {space}, matched {MATCHINGS[matching]}. Click a "
-        f"channel to select it."
+        f"{len(pairs)} of {len(everyone)} pairs of {space}, matched {MATCHINGS[matching]}. "
+        + ("" if len(pairs) == len(everyone) else "Move the slider to see the others. ")
+        + "Click a channel to select it."
     )
     alt = f"{len(pairs)} pairs of channels of {space}, matched {MATCHINGS[matching]}"
     if pairs.empty:
@@ -138,7 +147,7 @@ def who(
         variant = f"{found.run}-{space}-{matching}-{measure}-{sort}-{limit}"
         before = selection.drawn("lines", variant, mine)
         selection.plotly(
-            lines(pairs, space, sort, "" if before is None else before.label),
+            lines(pairs, space, len(everyone), sort, "" if before is None else before.label),
             key="lines",
             variant=variant,
             before=before,
@@ -205,7 +214,7 @@ def agreements(found: Alignment, space: str, measure: str) -> None:
     """Whether matching by activations and by weights say the same."""
     st.subheader("Do both matchings agree?")
     table = agreement(found)
-    total, same = int(table["size"].sum()), int(table["same"].sum())
+    total, same = sum(table["size"]), sum(table["same"])
     here = table.loc[table["space"] == space].iloc[0]
     st.markdown(
         f"By activations and by weights, **{here['same']} of {here['size']}** channels of {space} "

@@ -99,9 +99,9 @@ def filter_bands(
         y=top_left[:, 0] + height / 2,
         mode="markers",
         marker={"size": 36, "opacity": 0, "symbol": "circle-open", "line": {"width": 5}},
-        customdata=tiles[["channel", "hover"]].to_numpy().tolist(),
+        customdata=list(zip(tiles["channel"], tiles["hover"], strict=True)),
         hovertemplate="%{customdata[1]}<extra></extra>",
-        selectedpoints=chosen(tiles["channel"], selected),
+        selectedpoints=chosen(list(tiles["channel"]), selected),
         selected={"marker": {"opacity": 1, "color": SELECTED}},
         unselected={"marker": {"opacity": 0}},
         showlegend=False,
@@ -127,9 +127,9 @@ def filter_bands(
     return figure
 
 
-def chosen(channels: pd.Series, selected: str) -> list[int] | None:
+def chosen(channels: list[str], selected: str) -> list[int] | None:
     """Which marks are the selected channel's; None where it is not among them."""
-    return np.flatnonzero(channels == selected).tolist() or None
+    return [place for place, channel in enumerate(channels) if channel == selected] or None
 
 
 def _outline(figure: go.Figure, top_left: np.ndarray, height: int, width: int) -> None:
@@ -223,9 +223,9 @@ def hinges(neurons: pd.DataFrame, target: pd.DataFrame, selected: str = "") -> g
                 "opacity": 1 if kept else 0.6,
                 "line": {"width": 2, "color": KEPT if kept and lane < 2 else colours[lane]},
             },
-            customdata=group[["channel", "hover"]].to_numpy().tolist(),
+            customdata=list(zip(group["channel"], group["hover"], strict=True)),
             hovertemplate="%{customdata[1]}<extra></extra>",
-            selectedpoints=chosen(group["channel"], selected),
+            selectedpoints=chosen(list(group["channel"]), selected),
             selected={"marker": {"opacity": 1, "size": 26}},
             unselected={"marker": {"opacity": 1 if kept else 0.6}},
         )

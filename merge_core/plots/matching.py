@@ -19,7 +19,7 @@ from merge_core.plots.style import (
 
 MOST_BANDS = 64
 """Pairs that can be told apart as bands; beyond, they are drawn as lines."""
-PAIRS_PER_ROW = 8
+PAIRS_PER_ROW = 6
 _LINES = {"naive": NEUTRAL, "matched": "#0072B2", "repaired": STUDENT}
 _SYMBOLS = {"naive": "x", "matched": "circle", "repaired": "diamond"}
 
@@ -34,7 +34,8 @@ def bands(pairs: pd.DataFrame, sort: str, selected: str) -> dict[str, Any]:
         sort: "similarity" puts partners side by side; "index" puts both sides in their own order.
         selected: the name of the selected node, e.g. "A 5"; empty for none.
     """
-    low, high = pairs["similarity"].min(), pairs["similarity"].max()
+    similarity = pairs["similarity"].to_numpy()
+    low, high = float(similarity.min()), float(similarity.max())
     values = {
         name: float(value)
         for letter in TEACHER_NAMES
@@ -87,7 +88,8 @@ def bands(pairs: pd.DataFrame, sort: str, selected: str) -> dict[str, Any]:
 
 def band_channels(pairs: pd.DataFrame, sort: str) -> list[str]:
     """The names of the nodes of `bands`, in their order."""
-    b = pairs["B"] if sort == "similarity" else pairs["B"].sort_values()
+    b = pairs["B"].to_numpy()
+    b = b if sort == "similarity" else np.sort(b)
     return [*(f"A {index}" for index in pairs["A"]), *(f"B {index}" for index in b)]
 
 
@@ -96,18 +98,21 @@ def _cividis(value: float, low: float, high: float) -> str:
     return CIVIDIS[min(int(part * len(CIVIDIS)), len(CIVIDIS) - 1)]
 
 
-def lines(pairs: pd.DataFrame, space: str, sort: str, selected: str) -> go.Figure:
+def lines(pairs: pd.DataFrame, space: str, size: int, sort: str, selected: str) -> go.Figure:
     """Many pairs as lines between two columns of marks that select channels.
+
+    B's channels stand by number, and A's as well or, with the most alike on top, evenly spread.
 
     Args:
         pairs: A, B, similarity, in drawing order.
         space: their channel space.
-        sort: as of `bands`.
+        size: its channels.
+        sort: "similarity" or "index".
         selected: as of `bands`.
     """
     count = len(pairs)
-    a = pairs["A"].to_numpy() if sort == "index" else np.arange(count)
-    b = pairs["B"].to_numpy() if sort == "index" else np.arange(count)
+    a = pairs["A"].to_numpy() if sort == "index" else np.linspace(0, size - 1, count)
+    b = pairs["B"].to_numpy()
     gap = np.full(count, np.nan)
     figure = go.Figure(
         go.Scattergl(
@@ -146,8 +151,10 @@ def lines(pairs: pd.DataFrame, space: str, sort: str, selected: str) -> go.Figur
     figure.update_xaxes(
         tickvals=[0, 1], ticktext=["teacher A", "teacher B"], range=[-0.1, 1.1], showgrid=False
     )
-    title = "channel" if sort == "index" else "place, the most alike on top"
-    return figure.update_yaxes(title=title, autorange="reversed", showgrid=False)
+    if sort == "similarity":
+        figure.update_xaxes(ticktext=["teacher A, most alike on top", "teacher B, by number"])
+    title = "channel" if sort == "index" else "channel of B"
+    return figure.update_yaxes(title=title, range=[1.02 * size, -0.02 * size], showgrid=False)
 
 
 def filter_pairs(
@@ -222,7 +229,9 @@ def agreement_dots(table: pd.DataFrame) -> go.Figure:
             y=table["space"],
             mode="markers+text",
             marker={"size": 13, "color": STUDENT},
-            text=[f"{row.same} of {row.size}" for row in table.itertuples()],
+            text=[
+                f"{same} of {size}" for same, size in zip(table["same"], table["size"], strict=True)
+            ],
             textposition="middle right",
             hovertemplate="%{y}: %{x:.0%}<extra></extra>",
             cliponaxis=False,

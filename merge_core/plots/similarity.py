@@ -1,6 +1,7 @@
 """Similarity between channels and between layers, as heat maps and histograms."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -49,7 +50,7 @@ def similarity_map(shown: Map) -> go.Figure:
     )
 
 
-def _colours(shown: Map) -> dict[str, object]:
+def _colours(shown: Map) -> dict[str, Any]:
     if shown.signed:
         largest = max(float(np.abs(shown.values).max()), 1e-6)
         return {"colorscale": _DIVERGING, "zmin": -largest, "zmax": largest, "zmid": 0}
@@ -57,11 +58,11 @@ def _colours(shown: Map) -> dict[str, object]:
     return {"colorscale": list(scale)}
 
 
-def _ticks(labels: Sequence[str]) -> dict[str, object]:
-    """As many names as there is room for."""
+def _ticks(labels: Sequence[str]) -> dict[str, Any]:
+    """As many numbers as there is room for; of a block its first."""
     step = -(-len(labels) // _MOST_TICKS)
     places = list(range(0, len(labels), step))
-    short = [labels[place].partition(" ")[2] or labels[place] for place in places]
+    short = [labels[place].partition(" ")[2].partition("–")[0] for place in places]
     return {"tickvals": places, "ticktext": short, "tickangle": 0, "tickfont": {"size": 11}}
 
 
@@ -114,7 +115,7 @@ def _halo(figure: go.Figure, x: np.ndarray, y: np.ndarray) -> None:
 def _cell_marks(figure: go.Figure, shown: Map) -> None:
     """One mark on every cell: it tells the cell, and selects the row's channel."""
     size = len(shown.values)
-    row, column = (places.ravel() for places in np.indices((size, size)))
+    row, column = (places.ravel().tolist() for places in np.indices((size, size)))
     texts = [
         f"<b>{shown.rows[i]} · {shown.columns[j]}</b><br>{shown.measure} {value:.3f}"
         + ("<br>matched" if shown.matched is not None and shown.matched[i] == j else "")
@@ -129,7 +130,7 @@ def _cell_marks(figure: go.Figure, shown: Map) -> None:
         y=row,
         mode="markers",
         marker={
-            "size": max(7, 420 // size),
+            "size": max(18, 420 // size),
             "symbol": "circle-open",
             "opacity": 0,
             "line": {"width": 4},

@@ -140,7 +140,7 @@ def whole(look: Look, channel: Channel | None) -> Map:
     """
     first, second = look.sides
     values, side = block_means(look.matrix[:, look.columns])
-    starts = np.arange(0, look.size, side)
+    starts = range(0, look.size, side)
     rows = [_named(first, start, side, look.size) for start in starts]
     row = look.row_of(channel)
     matched = None

@@ -129,7 +129,7 @@ def block_means(matrix: np.ndarray, most: int = LARGEST_MAP) -> tuple[np.ndarray
         return matrix, 1
     starts = np.arange(0, len(matrix), side)
     sums = np.add.reduceat(np.add.reduceat(matrix.astype(np.float64), starts, 0), starts, 1)
-    counts = np.diff([*starts, len(matrix)])
+    counts = np.diff(np.append(starts, len(matrix)))
     return (sums / np.outer(counts, counts)).astype(np.float32), side
 
 
@@ -197,4 +197,6 @@ def spread(matrix: np.ndarray, order: np.ndarray, bins: int = 40) -> pd.DataFram
 
 def matrix_table(matrix: np.ndarray, rows: Sequence[str], columns: Sequence[str]) -> pd.DataFrame:
     """A heat map as a table: one row and one column per channel."""
-    return pd.DataFrame(matrix, columns=list(columns)).assign(channel=rows)[["channel", *columns]]
+    table = pd.DataFrame(matrix, columns=list(columns))
+    table.insert(0, "channel", list(rows))
+    return table
