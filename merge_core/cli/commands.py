@@ -12,7 +12,7 @@ from merge_core import export as exporting
 from merge_core.cli import comparing, dashboard, inspecting, results, table, tables
 from merge_core.cli.following import follow, wait_for_end
 from merge_core.cli.settings import pairs
-from merge_core.errors import DeviceError, GraphError, NetweldError, RecipeError
+from merge_core.errors import DeviceError, GraphError, NetweldError
 from merge_core.presets import preset_of, recipe_names
 from merge_core.recipes import Comparison
 from merge_core.store import Store
