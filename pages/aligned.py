@@ -52,6 +52,7 @@ def progress(name: str, waiting: bool) -> None:
 
 def offer(run: RunSummary) -> None:
     """Start a comparison of a run's teachers, without any method."""
+    shared.state_note(run)
     st.info(
         "The teachers of this run have not been compared yet: how alike their channels are and "
         "which belong together is measured in a process of its own, often within a minute.",

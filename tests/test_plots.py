@@ -115,7 +115,7 @@ def test_each_tile_lies_under_its_marker(store: Store, order: str) -> None:
         band = row["band"]
         expected = to_pixels(layer.weights[band], limits[band])[row["row"]]
         np.testing.assert_array_equal(shown, expected)
-        assert f"channel {row['row']}" in over.customdata[place]
+        assert f"channel {row['row']}" in over.customdata[place][1]
 
 
 def test_as_many_outlines_and_ticks_as_kept_filters(store: Store) -> None:

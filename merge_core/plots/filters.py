@@ -12,11 +12,11 @@ import plotly.graph_objects as go
 from merge_core.plots.style import (
     KEPT,
     NEUTRAL,
-    SELECTED,
     STUDENT,
     TEACHER_COLOURS,
     TEACHER_NAMES,
     frame,
+    ring,
 )
 
 Normalise = Literal["filter", "layer", "globally"]
@@ -98,12 +98,10 @@ def filter_bands(
         x=top_left[:, 1] + width / 2,
         y=top_left[:, 0] + height / 2,
         mode="markers",
-        marker={"size": 36, "opacity": 0, "symbol": "circle-open", "line": {"width": 5}},
+        **ring(36),
         customdata=list(zip(tiles["channel"], tiles["hover"], strict=True)),
         hovertemplate="%{customdata[1]}<extra></extra>",
         selectedpoints=chosen(list(tiles["channel"]), selected),
-        selected={"marker": {"opacity": 1, "color": SELECTED}},
-        unselected={"marker": {"opacity": 0}},
         showlegend=False,
     )
     names = [f"Teacher {name}" for name in TEACHER_NAMES] + ["Merged network"]
@@ -155,6 +153,7 @@ def _outline(figure: go.Figure, top_left: np.ndarray, height: int, width: int) -
         marker={"size": 17, "color": KEPT, "symbol": "circle"},
         text=["✓"] * len(top_left),
         textfont={"color": "white", "size": 12},
+        unselected={"marker": {"opacity": 1}, "textfont": {"color": "white"}},
         textposition="middle center",
         hoverinfo="skip",
         name="kept",

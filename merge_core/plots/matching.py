@@ -15,6 +15,7 @@ from merge_core.plots.style import (
     TEACHER_COLOURS,
     TEACHER_NAMES,
     frame,
+    ring,
 )
 
 MOST_BANDS = 64
@@ -114,12 +115,14 @@ def lines(pairs: pd.DataFrame, space: str, size: int, sort: str, selected: str) 
     a = pairs["A"].to_numpy() if sort == "index" else np.linspace(0, size - 1, count)
     b = pairs["B"].to_numpy()
     gap = np.full(count, np.nan)
+    # One path for all, in SVG: WebGL, which not every browser has, drops the lines when the page
+    # changes their chart's size.
     figure = go.Figure(
-        go.Scattergl(
+        go.Scatter(
             x=np.tile([0.0, 1.0, np.nan], count),
             y=np.stack([a, b, gap], 1).ravel(),
             mode="lines",
-            line={"color": NEUTRAL, "width": 1},
+            line={"color": NEUTRAL, "width": 1, "simplify": False},
             opacity=0.6,
             hoverinfo="skip",
         )
@@ -196,19 +199,18 @@ def filter_pairs(
         text=[f"{value:.2f}" for value in pairs["similarity"]],
         mode="text",
         textposition="middle right",
-        textfont={"size": 13},
+        textfont={"size": 13, "color": NEUTRAL},
+        unselected={"textfont": {"color": NEUTRAL}},
         hoverinfo="skip",
     )
     figure.add_scatter(
         x=x,
         y=y,
         mode="markers",
-        marker={"size": 34, "symbol": "circle-open", "opacity": 0, "line": {"width": 4}},
+        **ring(34),
         customdata=data,
         hovertemplate="%{customdata[1]}<extra></extra>",
         selectedpoints=[names.index(selected)] if selected in names else None,
-        selected={"marker": {"opacity": 1, "color": SELECTED}},
-        unselected={"marker": {"opacity": 0}},
     )
     figure.update_xaxes(visible=False, range=[-1, canvas.shape[1]], constrain="domain")
     figure.update_yaxes(

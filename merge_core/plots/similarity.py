@@ -7,17 +7,12 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from merge_core.plots.style import CIVIDIS, NEUTRAL, SELECTED, STUDENT, frame
+from merge_core.plots.style import CIVIDIS, NEUTRAL, SELECTED, STUDENT, UNTOUCHED, frame, ring
 from merge_core.views.maps import CELLS, Map
 
 _DIVERGING = ((0.0, "#0072B2"), (0.5, "#F7F7F7"), (1.0, "#D55E00"))
 _MOST_TICKS = 24
 _HEIGHT = 640
-_MARKED = {
-    "selected": {"marker": {"opacity": 1, "color": SELECTED}},
-    "unselected": {"marker": {"opacity": 0}},
-}
-"""A mark that is seen only when it is selected."""
 
 
 def similarity_map(shown: Map) -> go.Figure:
@@ -92,6 +87,7 @@ def _outline(figure: go.Figure, matched: np.ndarray) -> None:
                 "line": {"color": "white", "width": 1},
             },
             hoverinfo="skip",
+            **UNTOUCHED,
         )
     else:
         corners = np.array([(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5), (-0.5, -0.5)])
@@ -129,16 +125,10 @@ def _cell_marks(figure: go.Figure, shown: Map) -> None:
         x=column,
         y=row,
         mode="markers",
-        marker={
-            "size": max(18, 420 // size),
-            "symbol": "circle-open",
-            "opacity": 0,
-            "line": {"width": 4},
-        },
+        **ring(max(18, 360 // size)),
         customdata=[[shown.channels[i], text] for i, text in zip(row, texts, strict=True)],
         hovertemplate="%{customdata[1]}<extra></extra>",
         selectedpoints=chosen,
-        **_MARKED,
     )
 
 
@@ -153,7 +143,8 @@ def _row_marks(figure: go.Figure, shown: Map) -> None:
         customdata=[list(pair) for pair in zip(shown.channels, shown.hover, strict=True)],
         hovertemplate="%{customdata[1]}<extra></extra>",
         selectedpoints=None if shown.selected is None else [shown.selected],
-        **_MARKED,
+        selected={"marker": {"opacity": 1, "color": SELECTED}},
+        unselected={"marker": {"opacity": 0}},
     )
 
 

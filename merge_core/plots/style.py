@@ -4,6 +4,8 @@ Categories take the Okabe-Ito colours, magnitudes take cividis; both stay apart 
 eyes and in both themes. Text takes its colour from the page's theme, so none is set here.
 """
 
+from typing import Any
+
 import plotly.graph_objects as go
 
 TEACHER_COLOURS = ("#0072B2", "#E69F00")
@@ -14,7 +16,9 @@ CONTROL = "#8A8F98"
 KEPT = "#E3001B"
 """The outline of kept filters, red as in the paper's Fig. 2; always together with a mark."""
 SELECTED = "#CC00CC"
-"""The ring of the selected channel, in a colour that nothing else has."""
+"""The selected channel, in a colour that nothing else has."""
+UNTOUCHED: dict[str, Any] = {"unselected": {"marker": {"opacity": 1}}}
+"""Parts of a scatter that stays as it is when marks elsewhere in its figure are clicked."""
 NEUTRAL = "#8A8F98"
 GRID = "rgba(138, 143, 152, 0.25)"
 CLEAR = "rgba(0, 0, 0, 0)"
@@ -32,6 +36,23 @@ CIVIDIS = (
 )
 
 ROLE_COLOURS = {"bound": ENSEMBLE, "merge": STUDENT, "control": CONTROL, "measure": NEUTRAL}
+
+
+def ring(size: float) -> dict[str, Any]:
+    """Parts of a scatter whose marks can be clicked and are seen only when selected.
+
+    Plotly fills an open symbol when it is clicked, so the ring is a disc that lets see through.
+    """
+    return {
+        "marker": {
+            "size": size,
+            "symbol": "circle",
+            "opacity": 0,
+            "line": {"width": 4, "color": SELECTED},
+        },
+        "selected": {"marker": {"opacity": 1, "color": "rgba(204, 0, 204, 0.25)"}},
+        "unselected": {"marker": {"opacity": 0}},
+    }
 
 
 def stage_colour(stage: str, role: str) -> str:
