@@ -13,7 +13,17 @@ block nor end it. Every event is one transaction: what was acknowledged survives
 
 from merge_core.store.index import Command, Store
 from merge_core.store.reader import RunReader
+from merge_core.store.steered import Answer, Branch, ForkPoint
 from merge_core.store.summaries import RunSummary
 from merge_core.store.writer import RunWriter
 
-__all__ = ["Command", "RunReader", "RunSummary", "RunWriter", "Store"]
+__all__ = [
+    "Answer",
+    "Branch",
+    "Command",
+    "ForkPoint",
+    "RunReader",
+    "RunSummary",
+    "RunWriter",
+    "Store",
+]
