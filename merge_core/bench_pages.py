@@ -42,6 +42,7 @@ DRAWN = {
     "Filters": ".st-key-tiles image, .st-key-hinges .trace",
     "Gates": ".st-key-evolution canvas",
     "Channels": ".st-key-origins .bars",
+    "Methods": ".st-key-methods-flops .main-svg .trace, .st-key-compare",
     "Network": "[class*='st-key-spaces-'] .main-svg .trace",
 }
 """What must be on each page before its chart counts as drawn."""

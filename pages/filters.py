@@ -1,5 +1,7 @@
 """Filters: the first layers of both teachers and of the merged network (the paper's Fig. 2)."""
 
+from functools import partial
+
 import streamlit as st
 
 from merge_core.plots.filters import Normalise, filter_bands, hinges
@@ -47,7 +49,8 @@ def pictures(layer: FirstLayer, channel: Channel | None) -> None:
     before = selection.drawn("tiles", variant, channel)
     tiles = tile_frame(layer, order)
     figure = filter_bands(tiles, layer.weights, normalise, str(before))
-    selection.plotly(figure, key="tiles", variant=variant, before=before, alt=_alt(layer))
+    clicked = partial(selection.clicked, "tiles", variant, before)
+    shared.plotly(figure, key="tiles", alt=_alt(layer), on_select=clicked)
     inputs, *size = layer.weights[0].shape[1:]
     colours = {3: "in the colours they look for", 1: "light where they want light"}.get(
         inputs, "as the mean over their inputs"
@@ -63,7 +66,8 @@ def bends(layer: FirstLayer, channel: Channel | None) -> None:
     neurons, outside = hinge_frame(layer)
     before = selection.drawn("hinges", "", channel)
     figure = hinges(neurons, sine_target(), str(before))
-    selection.plotly(figure, key="hinges", variant="", before=before, alt=_alt(layer))
+    clicked = partial(selection.clicked, "hinges", "", before)
+    shared.plotly(figure, key="hinges", alt=_alt(layer), on_select=clicked)
     names = ["A", "B", "the merged network"]
     counts = ", ".join(f"{n} of {name}" for n, name in zip(outside, names, strict=False))
     st.caption(

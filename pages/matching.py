@@ -146,12 +146,11 @@ def who(
     else:
         variant = f"{found.run}-{space}-{matching}-{measure}-{sort}-{limit}"
         before = selection.drawn("lines", variant, mine)
-        selection.plotly(
+        shared.plotly(
             lines(pairs, space, len(everyone), sort, "" if before is None else before.label),
             key="lines",
-            variant=variant,
-            before=before,
             alt=alt,
+            on_select=partial(selection.clicked, "lines", variant, before),
         )
     shared.table(
         pairs.rename(
@@ -196,13 +195,12 @@ def filters(
     pairs = pairs.iloc[(page - 1) * MOST_BANDS : page * MOST_BANDS]
     variant = f"{found.run}-{matching}-{measure}-{sort}-{page}"
     before = selection.drawn("filter-pairs", variant, mine)
-    selection.plotly(
+    shared.plotly(
         filter_pairs(pairs, found.filters(), space, "" if before is None else before.label),
         key="filter-pairs",
-        variant=variant,
-        before=before,
         alt=f"{len(pairs)} pairs of first-layer filters, A left and B right, the mean "
         f"{MEASURES[measure]} is {pairs['similarity'].mean():.2f}",
+        on_select=partial(selection.clicked, "filter-pairs", variant, before),
     )
     st.caption(
         f"In each pair the filter of A stands left, that of B right; the number is their "

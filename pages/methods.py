@@ -15,17 +15,8 @@ from merge_core.catalogue import METHOD_BY_KEY, METHODS
 from merge_core.plots.methods import by_method, by_seconds
 from merge_core.recipes import Comparison
 from merge_core.store import RunSummary, Store
-from merge_core.views.methods import (
-    Outcomes,
-    about,
-    conditions,
-    findings,
-    method_table,
-    networks_text,
-    offered,
-    outcomes,
-    quick,
-)
+from merge_core.views.methods import about, conditions, findings, networks_text, offered, quick
+from merge_core.views.outcomes import Outcomes, outcome_table, outcomes
 from merge_core.views.runs import ALIVE, recipe_title
 from pages import shared
 
@@ -48,7 +39,7 @@ def results(name: str) -> None:
         facts = {row["stage"]: row["facts"] for row in reader.stages()}
         cards = [card for card in METHODS if card.key in reader.comparison.methods]
     st.markdown(networks)
-    if found.methods.empty:
+    if not found.methods:
         if summary.state in ALIVE:
             st.caption(
                 "First the teachers are judged, aligned and joined by a line; the first method "
@@ -99,7 +90,7 @@ def charts(found: Outcomes, words: str) -> None:
 
 def table(found: Outcomes, summary: RunSummary) -> None:
     """The same numbers; a click on a head sorts by it."""
-    frame = method_table(found)
+    frame = outcome_table(found)
     formats = {"Seconds to make": "%.2f", "MFLOP of a prediction": "%.2f"}
     st.dataframe(
         frame,
@@ -239,6 +230,7 @@ def content() -> None:
     run = shared.picked_run()
     shown = shared.pick_comparison()
     if shown is None:
+        shared.state_note(run)
         st.subheader(f"Compare the methods on {recipe_title(run.recipe)}, seed {run.recipe.seed}")
         st.markdown(
             "This run's two teachers have not been compared yet. A comparison merges them with "

@@ -1,15 +1,12 @@
 """The selected channel: one for all pages, in the address, drawn where it is shown."""
 
 from collections.abc import Mapping
-from functools import partial
 
-import plotly.graph_objects as go
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
 from merge_core.views.channels import TEACHERS
 from merge_core.views.selection import Channel, SelectionError, parse, require_known
-from pages import shared
 
 CHANNEL = "channel"
 """The selected channel in the address and in the session, as text."""
@@ -113,19 +110,15 @@ def drawn(place: str, variant: str, channel: Channel | None) -> Channel | None:
     return channel
 
 
-def plotly(figure: go.Figure, *, key: str, variant: str, before: Channel | None, alt: str) -> None:
-    """Show a figure whose marks select the channel that is the first of their custom data.
+def clicked(key: str, variant: str, before: Channel | None) -> None:
+    """Select the channel of the mark that was clicked in a Plotly chart; its callback.
+
+    The channel is the first of the mark's custom data.
 
     Args:
-        figure: the figure.
-        key: of the chart.
+        key: of the chart, and its place as given to `drawn`.
         variant, before: as given to `drawn`, and what it gave back.
-        alt: the figure in words.
     """
-    shared.plotly(figure, key=key, alt=alt, on_select=partial(_clicked, key, variant, before))
-
-
-def _clicked(key: str, variant: str, before: Channel | None) -> None:
     points = st.session_state[key]["selection"]["points"]
     if not points:
         return  # a double click that brings back the whole chart

@@ -1,5 +1,7 @@
 """Similarity: how alike the channels of two teachers are, and their layers."""
 
+from functools import partial
+
 import numpy as np
 import streamlit as st
 
@@ -105,12 +107,11 @@ def heat_map(look: Look, mine: Channel | None) -> None:
     """The whole space, in blocks where it is large."""
     before = selection.drawn("map", look.name, mine)
     shown = whole(look, before)
-    selection.plotly(
+    shared.plotly(
         similarity_map(shown),
         key="map",
-        variant=look.name,
-        before=before,
         alt=f"Heat map: {look_words(look)}",
+        on_select=partial(selection.clicked, "map", look.name, before),
     )
     st.caption(map_words(look))
     side = block_side(look)
@@ -136,12 +137,11 @@ def around(look: Look, mine: Channel | None) -> None:
             words += f" and its match {look.sides[1]} {look.matches[row]}, which is framed"
         st.caption(f"These are the cells {words}.")
     shown = part(look, before)
-    selection.plotly(
+    shared.plotly(
         similarity_map(shown),
         key="part",
-        variant=look.name,
-        before=before,
         alt=f"Heat map of {CELLS} by {CELLS} cells: {look_words(look)}, from {shown.rows[0]}",
+        on_select=partial(selection.clicked, "part", look.name, before),
     )
     shared.table(
         matrix_table(shown.values, shown.rows, shown.columns),

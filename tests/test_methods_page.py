@@ -4,9 +4,11 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import fake_comparisons
 import fake_runs
+import plotly.graph_objects as go
 import pytest
 from streamlit.testing.v1 import AppTest
 from test_pages import opened, store, words
@@ -17,7 +19,8 @@ from merge_core.plots.methods import by_method, by_seconds
 from merge_core.recipes import Comparison
 from merge_core.store import Store
 from merge_core.views.comparisons import comparisons_of, pickable
-from merge_core.views.methods import findings, method_table, offered, outcomes, quick
+from merge_core.views.methods import findings, offered, quick
+from merge_core.views.outcomes import outcome_table, outcomes
 
 __all__ = ["store"]  # the fixture
 
@@ -36,20 +39,29 @@ def drawn(app: AppTest) -> list[dict]:
     return json.loads(app.get("plotly_chart")[0].proto.spec)["data"]
 
 
+def traces(figure: go.Figure) -> list[dict[str, Any]]:
+    return figure.to_dict()["data"]
+
+
 def test_outcomes_are_what_was_stored(store: Store) -> None:
     name = compare(store, fake_runs.make(store, "textures"))
     with store.open(name) as reader:
         found = outcomes(reader)
         facts = {row["stage"]: row["facts"] for row in reader.stages()}
     assert set(found.failed) == {"zip"}
-    for row in found.methods.to_dict("records"):
-        stored = facts[row["method"]]
-        for split in ("train", "heldout", "test"):
-            assert row[split] == stored["after"][row["state"]][split]["accuracy"]
-        assert row["flops"] == stored["flops"]
-    seconds = found.methods[found.methods["method"] == "uniform"]["seconds"].tolist()
+    assert {method.card.key for method in found.methods} == {*METHODS_OF} - {"zip"}
+    for method in found.methods:
+        stored = facts[method.card.key]
+        assert [network.state for network in method.networks] == list(stored["after"])
+        assert method.best.state == stored["best"]
+        assert method.flops == stored["flops"]
+        for network in method.networks:
+            for split in ("train", "heldout", "test"):
+                assert network.scores[split] == stored["after"][network.state][split]["accuracy"]
+    (uniform,) = [each for each in found.methods if each.card.key == "uniform"]
+    seconds = [network.seconds for network in uniform.networks]
     assert seconds == [1.0, 3.0, 7.0]  # each state counts what it rests on
-    heldout = found.methods[found.methods["best"]]["heldout"].tolist()
+    heldout = [method.best.scores["heldout"] for method in found.methods]
     assert heldout == sorted(heldout, reverse=True)
 
 
@@ -59,8 +71,9 @@ def test_held_out_chooses_and_an_average_that_is_one_teacher_is_no_merge(store: 
         found = outcomes(reader)
     assert found.best is not None
     # On test the uniform average is best; held-out prefers later methods.
-    assert found.best["method"] == "weight_matching"
-    assert found.alone == {"Fixed weights": "A"}
+    assert found.best.card.key == "weight_matching"
+    alone = {method.card.key: method.alone for method in found.methods if method.alone}
+    assert alone == {"fixed_weights": "A"}
     text = findings(found)
     assert "**Weight matching** (repaired)" in text
     assert "**0.680**" in text
@@ -72,13 +85,14 @@ def test_the_table_has_every_number_of_the_charts(store: Store) -> None:
     name = compare(store, fake_runs.make(store, "textures"))
     with store.open(name) as reader:
         found = outcomes(reader)
-    table = method_table(found)
-    assert len(table) == len(found.teachers) + len(found.methods)
+    table = outcome_table(found)
+    networks = [network for method in found.methods for network in method.networks]
+    assert len(table) == len(found.teachers) + len(networks)
     assert table["Network"].tolist()[:2] == ["Teacher A", "Teacher B"]
     for split, head in (("heldout", "Held-out accuracy"), ("test", "Test accuracy")):
         for figure, axis in ((by_method(found, split), "x"), (by_seconds(found, split), "y")):
-            marks = [t for t in figure.data if t.mode == "markers"]
-            shown = sorted(value for trace in marks for value in getattr(trace, axis))
+            marks = [trace for trace in traces(figure) if trace["mode"] == "markers"]
+            shown = sorted(value for trace in marks for value in trace[axis])
             wanted = table if axis == "x" else table[table["Network"] != "Output ensemble"]
             assert shown == pytest.approx(sorted(wanted[head]))
 
@@ -87,13 +101,44 @@ def test_the_ensemble_is_a_line_and_the_states_of_a_method_are_joined(store: Sto
     name = compare(store, fake_runs.make(store, "textures"))
     with store.open(name) as reader:
         found = outcomes(reader)
-    figure = by_method(found, "test")
-    (line,) = [trace for trace in figure.data if trace.line.dash == "dash"]
+    lines = [trace for trace in traces(by_method(found, "test")) if trace["mode"] == "lines"]
+    (line,) = [trace for trace in lines if trace["line"].get("dash") == "dash"]
     assert found.ensemble is not None
-    assert set(line.x) == {found.ensemble["test"]}
-    ways = [list(t.x) for t in figure.data if t.mode == "lines" and not t.line.dash]
-    joined = [group["test"].tolist() for _, group in found.methods.groupby("method", sort=False)]
-    assert ways == joined
+    assert set(line["x"]) == {found.ensemble.best.scores["test"]}
+    ways = [list(trace["x"]) for trace in lines if "dash" not in trace["line"]]
+    assert ways == [
+        [network.scores["test"] for network in method.networks] for method in found.methods
+    ]
+
+
+def test_named_are_the_methods_that_no_other_beats_in_less_time(store: Store) -> None:
+    name = compare(store, fake_runs.make(store, "textures"))
+    with store.open(name) as reader:
+        found = outcomes(reader)
+    (named,) = [trace for trace in traces(by_seconds(found, "test")) if trace["mode"] == "text"]
+    single = [method for method in found.methods if method.card.size == "one network"]
+    points = [
+        (network.seconds, network.scores["heldout"], method.card.title)
+        for method in single
+        for network in method.networks
+    ]
+    unbeaten = {
+        title
+        for seconds, score, title in points
+        if not any(s <= seconds and other > score for s, other, _ in points)
+    }
+    assert {words.strip() for words in named["text"]} == unbeaten
+    assert 0 < len(unbeaten) < len(single)
+
+
+def test_the_output_ensemble_alone_can_be_drawn(store: Store) -> None:
+    run = fake_runs.make(store, "textures")
+    name = compare(store, run, methods=["output_ensemble", "uniform"], stop="uniform")
+    with store.open(name) as reader:
+        found = outcomes(reader)
+    assert found.best is None
+    for draw in (by_method, by_seconds):
+        assert any("ensemble" in trace.get("name", "") for trace in traces(draw(found, "test")))
 
 
 def test_comparisons_stand_with_their_run_or_for_themselves(store: Store) -> None:

@@ -1,13 +1,16 @@
 """Methods side by side: the score against what a prediction costs, and against seconds."""
 
 import math
+from collections.abc import Sequence
+from dataclasses import dataclass
 
-import pandas as pd
 import plotly.graph_objects as go
 
 from merge_core.plots.scores import WIDE
 from merge_core.plots.style import ENSEMBLE, NEUTRAL, STUDENT, TEACHER_COLOURS, frame
-from merge_core.views.methods import SPLITS, STATES, Outcomes, flops_words, score_text
+from merge_core.views.methods import size_words
+from merge_core.views.outcomes import SPLITS, STATES, Network, Outcome, Outcomes
+from merge_core.views.runs import score_text
 
 MARKS = {
     "merged": ("circle-open", NEUTRAL, 12),
@@ -17,7 +20,19 @@ MARKS = {
 """State → symbol, colour and size of its marks."""
 ROW = 42
 """Pixels of a method's row."""
+SOONEST = 0.001
+"""Seconds that the quickest methods are drawn at: a logarithmic axis has no zero."""
 _COLOURS = (*TEACHER_COLOURS, "#D55E00", "#F0E442")
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a network's mark stands."""
+
+    method: Outcome
+    network: Network
+    x: float
+    y: float
 
 
 def by_method(found: Outcomes, split: str) -> go.Figure:
@@ -27,23 +42,27 @@ def by_method(found: Outcomes, split: str) -> go.Figure:
     a dashed line. Names and numbers stand above their row, so that the chart can be narrow.
 
     Args:
-        found: `merge_core.views.methods.outcomes`, with at least one method.
+        found: `merge_core.views.outcomes.outcomes`, with at least one method.
         split: "heldout" or "test".
     """
     figure = go.Figure()
-    places, headings = _places(found)
-    bottom = max(places.values()) + 0.6
+    rows, headings = _rows(found)
+    bottom = max(rows.values()) + 0.6
     _upright(figure, found, split, bottom)
-    for method, group in found.methods.groupby("method", sort=False):
-        _way(figure, group[split], pd.Series(places[str(method)], group.index))
-    _state_marks(figure, found, split, y=found.methods["method"].map(places))
-    for method, group in found.methods.groupby("method", sort=False):
-        numbers = " → ".join(score_text(value, found.metric) for value in group[split])
-        alone = group["alone"].iloc[0]
-        chose = f" ({alone} alone)" if alone else ""
-        _words(figure, places[str(method)] - 0.38, f"{group['title'].iloc[0]}{chose}  {numbers}")
-    for place, words in headings.items():
-        _words(figure, place - 0.1, f"<b>{words}</b>")
+    places = [
+        Place(method, network, network.scores[split], rows[method.card.key])
+        for method in found.methods
+        for network in method.networks
+    ]
+    _ways(figure, places)
+    _state_marks(figure, places)
+    for method in found.methods:
+        scores = (score_text(each.scores[split], found.metric) for each in method.networks)
+        chose = f" ({method.alone} alone)" if method.alone else ""
+        words = f"{method.card.title}{chose}  {' → '.join(scores)}"
+        _words(figure, rows[method.card.key] - 0.38, words)
+    for row, words in headings.items():
+        _words(figure, row - 0.1, f"<b>{words}</b>")
     _words(figure, 0, "<b>Teachers</b>")
     frame(figure, height=round(150 + ROW * bottom))
     figure.update_yaxes(range=[bottom, -0.9], visible=False, fixedrange=True)
@@ -53,27 +72,26 @@ def by_method(found: Outcomes, split: str) -> go.Figure:
     return figure
 
 
-def _places(found: Outcomes) -> tuple[dict[str, float], dict[float, str]]:
+def _rows(found: Outcomes) -> tuple[dict[str, float], dict[float, str]]:
     """The row of every method, and the headings between them; the teachers have row 0."""
-    places: dict[str, float] = {}
+    rows: dict[str, float] = {}
     headings: dict[float, str] = {}
     row = 1.0
     for size in ("all networks", "one network"):
-        group = found.methods.loc[found.methods["size"] == size, "method"].unique()
-        if len(group):
-            headings[row] = flops_words(found, size)
+        group = [method for method in found.methods if method.card.size == size]
+        if group:
+            headings[row] = size_words(group[0])
             for method in group:
                 row += 1
-                places[str(method)] = row
+                rows[method.card.key] = row
             row += 1
-    return places, headings
+    return rows, headings
 
 
 def _upright(figure: go.Figure, found: Outcomes, split: str, bottom: float) -> None:
     """The teachers and the output ensemble, as lines from top to bottom."""
-    for number, (_, teacher) in enumerate(found.teachers.iterrows()):
-        colour = _colour(number)
-        score = teacher[split]
+    for number, teacher in enumerate(found.teachers):
+        colour, score = _colour(number), teacher.scores[split]
         figure.add_scatter(
             x=[score, score],
             y=[0, bottom],
@@ -86,20 +104,13 @@ def _upright(figure: go.Figure, found: Outcomes, split: str, bottom: float) -> N
             x=[score],
             y=[0],
             mode="markers",
-            name=f"teacher {teacher['label']} {score_text(score, found.metric)}",
+            name=f"teacher {teacher.label} {score_text(score, found.metric)}",
             marker={"color": colour, "size": 14, "symbol": "triangle-down"},
-            hovertemplate=f"<b>Teacher {teacher['label']}</b><br>%{{x:.4f}}<extra></extra>",
+            hovertemplate=f"<b>Teacher {teacher.label}</b><br>%{{x:.4f}}<extra></extra>",
         )
-    ensemble = found.ensemble
-    if ensemble is not None:
-        figure.add_scatter(
-            x=[ensemble[split], ensemble[split]],
-            y=[-0.2, bottom],
-            mode="lines",
-            line={"color": ENSEMBLE, "width": 2, "dash": "dash"},
-            name=f"output ensemble {score_text(ensemble[split], found.metric)}",
-            hoverinfo="skip",
-        )
+    if found.ensemble is not None:
+        score = found.ensemble.best.scores[split]
+        _ensemble_line(figure, found, score, x=[score, score], y=[-0.2, bottom])
 
 
 def by_seconds(found: Outcomes, split: str) -> go.Figure:
@@ -111,19 +122,23 @@ def by_seconds(found: Outcomes, split: str) -> go.Figure:
         found, split: as of `by_method`.
     """
     figure = go.Figure()
-    shown = found.methods[found.methods["method"] != "output_ensemble"]
-    shown = shown.assign(seconds=shown["seconds"].clip(lower=0.001))
-    span = (shown["seconds"].min() / 1.6, shown["seconds"].max() * 1.6)
+    places = [
+        Place(method, network, max(network.seconds, SOONEST), network.scores[split])
+        for method in found.methods
+        if method is not found.ensemble
+        for network in method.networks
+    ]
+    seconds = [place.x for place in places]
+    span = (min(seconds, default=1.0) / 1.6, max(seconds, default=1.0) * 1.6)
     _level(figure, found, split, span)
-    for _, group in shown.groupby("method", sort=False):
-        _way(figure, group["seconds"], group[split])
-    _state_marks(figure, found, split, x=shown["seconds"], y=shown[split])
-    front = shown.loc[_front(shown, found.metric)]
+    _ways(figure, places)
+    _state_marks(figure, places)
+    front = _front(places, found)
     figure.add_scatter(
-        x=front["seconds"],
-        y=front[split],
+        x=[place.x for place in front],
+        y=[place.y for place in front],
         mode="text",
-        text=[f"  {title}" for title in front["title"]],
+        text=[f"  {place.method.card.title}" for place in front],
         textposition="middle right",
         textfont={"size": 13},
         cliponaxis=False,
@@ -143,66 +158,73 @@ def by_seconds(found: Outcomes, split: str) -> go.Figure:
 
 def _level(figure: go.Figure, found: Outcomes, split: str, span: tuple[float, float]) -> None:
     """The teachers, which take no merging, as marks at the left; the output ensemble as a line."""
-    for number, (_, teacher) in enumerate(found.teachers.iterrows()):
+    for number, teacher in enumerate(found.teachers):
+        score = teacher.scores[split]
         figure.add_scatter(
             x=[span[0]],
-            y=[teacher[split]],
+            y=[score],
             mode="markers",
             cliponaxis=False,
-            name=f"teacher {teacher['label']} {score_text(teacher[split], found.metric)}",
+            name=f"teacher {teacher.label} {score_text(score, found.metric)}",
             marker={"color": _colour(number), "size": 14, "symbol": "triangle-right"},
-            hovertemplate=f"<b>Teacher {teacher['label']}</b><br>%{{y:.4f}}<extra></extra>",
+            hovertemplate=f"<b>Teacher {teacher.label}</b><br>%{{y:.4f}}<extra></extra>",
         )
-    ensemble = found.ensemble
-    if ensemble is not None:
-        figure.add_scatter(
-            x=list(span),
-            y=[ensemble[split]] * 2,
-            mode="lines",
-            line={"color": ENSEMBLE, "width": 2, "dash": "dash"},
-            name=f"output ensemble {score_text(ensemble[split], found.metric)}",
-            hoverinfo="skip",
-        )
+    if found.ensemble is not None:
+        score = found.ensemble.best.scores[split]
+        _ensemble_line(figure, found, score, x=list(span), y=[score, score])
 
 
-def _front(shown: pd.DataFrame, metric: str) -> list[int]:
-    """The networks that no other of their size beats on held-out in less time, methods once."""
-    sign = 1 if metric == "accuracy" else -1
-    front = list(shown.index[shown["size"] == "all networks"])
-    best, named = -math.inf, set()
-    for index, row in shown[shown["size"] == "one network"].sort_values("seconds").iterrows():
-        if sign * row["heldout"] > best:
-            best = sign * row["heldout"]
-            if row["method"] not in named:
-                front.append(index)
-            named.add(row["method"])
-    return front
-
-
-def _way(figure: go.Figure, x: pd.Series, y: pd.Series) -> None:
-    """The line through the states of one method."""
+def _ensemble_line(
+    figure: go.Figure, found: Outcomes, score: float, *, x: list[float], y: list[float]
+) -> None:
     figure.add_scatter(
         x=x,
         y=y,
         mode="lines",
-        line={"color": NEUTRAL, "width": 2},
-        opacity=0.6,
+        line={"color": ENSEMBLE, "width": 2, "dash": "dash"},
+        name=f"output ensemble {score_text(score, found.metric)}",
         hoverinfo="skip",
-        showlegend=False,
     )
 
 
-def _state_marks(
-    figure: go.Figure, found: Outcomes, split: str, *, y: pd.Series, x: pd.Series | None = None
-) -> None:
+def _front(places: Sequence[Place], found: Outcomes) -> list[Place]:
+    """The networks that no other of their size beats on held-out in less time, methods once."""
+    front = [place for place in places if place.method.card.size == "all networks"]
+    single = [place for place in places if place.method.card.size == "one network"]
+    best, named = -math.inf, set()
+    for place in sorted(single, key=lambda place: place.x):
+        worth = found.worth(place.network.scores["heldout"])
+        if worth > best:
+            best = worth
+            if place.method.card.key not in named:
+                front.append(place)
+            named.add(place.method.card.key)
+    return front
+
+
+def _ways(figure: go.Figure, places: Sequence[Place]) -> None:
+    """A line through the states of every method."""
+    for key in dict.fromkeys(place.method.card.key for place in places):
+        way = [place for place in places if place.method.card.key == key]
+        figure.add_scatter(
+            x=[place.x for place in way],
+            y=[place.y for place in way],
+            mode="lines",
+            line={"color": NEUTRAL, "width": 2},
+            opacity=0.6,
+            hoverinfo="skip",
+            showlegend=False,
+        )
+
+
+def _state_marks(figure: go.Figure, places: Sequence[Place]) -> None:
     for state, (symbol, colour, size) in MARKS.items():
-        rows = found.methods.loc[y.index]
-        rows = rows[rows["state"] == state]
-        if rows.empty:
+        shown = [place for place in places if place.network.state == state]
+        if not shown:
             continue
         figure.add_scatter(
-            x=rows[split] if x is None else x[rows.index],
-            y=y[rows.index],
+            x=[place.x for place in shown],
+            y=[place.y for place in shown],
             mode="markers",
             name=STATES[state],
             marker={
@@ -212,13 +234,19 @@ def _state_marks(
                 "line": {"width": 2, "color": colour},
             },
             cliponaxis=False,
-            customdata=[
-                f"<b>{row['title']}</b>, {STATES[state]}<br>held-out {row['heldout']:.4f} · test "
-                f"{row['test']:.4f}<br>{row['seconds']:.3g} s from the teachers to here"
-                for _, row in rows.iterrows()
-            ],
+            customdata=[_told(place) for place in shown],
             hovertemplate="%{customdata}<extra></extra>",
         )
+
+
+def _told(place: Place) -> str:
+    """What a mark tells when one points at it."""
+    scores = place.network.scores
+    return (
+        f"<b>{place.method.card.title}</b>, {STATES[place.network.state]}"
+        f"<br>held-out {scores['heldout']:.4f} · test {scores['test']:.4f}"
+        f"<br>{place.network.seconds:.3g} s from the teachers to here"
+    )
 
 
 def _words(figure: go.Figure, y: float, text: str) -> None:
@@ -238,5 +266,6 @@ def _title(found: Outcomes, split: str) -> str:
 
 def _is_wide(found: Outcomes, split: str) -> bool:
     """Whether losses lie so far apart that their axis must be logarithmic."""
-    scores = pd.concat([found.methods[split], found.teachers[split]])
-    return found.metric == "loss" and scores.max() > WIDE * scores.min()
+    networks = [network for method in found.methods for network in method.networks]
+    scores = [each.scores[split] for each in (*networks, *found.teachers)]
+    return found.metric == "loss" and max(scores) > WIDE * min(scores)

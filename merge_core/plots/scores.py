@@ -4,6 +4,7 @@ import pandas as pd
 import plotly.graph_objects as go
 
 from merge_core.plots.style import ENSEMBLE, NEUTRAL, STUDENT, frame, stage_colour
+from merge_core.views.runs import score_text
 
 SPLITS = {"heldout": "held-out (chooses)", "test": "test (only reports)"}
 WIDE = 4
@@ -24,11 +25,6 @@ _SHORT = {
     "worker_alone": "Control:<br>worker alone",
     "one_on_all": "Control:<br>one on all",
 }
-
-
-def score_text(value: float, metric: str) -> str:
-    """A score as text: accuracy with three digits, a loss with four."""
-    return f"{value:.3f}" if metric == "accuracy" else f"{value:.4f}"
 
 
 def strip(stages: pd.DataFrame, metric: str) -> go.Figure:

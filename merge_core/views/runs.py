@@ -10,7 +10,7 @@ import pandas as pd
 from merge_core.catalogue import METHOD_BY_KEY
 from merge_core.errors import RecipeError
 from merge_core.presets import preset_of
-from merge_core.recipes import Averaging, Coupling, Experiment, Recipe
+from merge_core.recipes import Averaging, Comparison, Coupling, Experiment, Recipe
 from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader, RunSummary
 
@@ -26,7 +26,12 @@ STATE_WORDS = {
 
 
 def recipe_title(recipe: Experiment) -> str:
-    """The title of the preset a recipe came from; its name when no preset has that name."""
+    """The title of the preset a recipe came from; its name when no preset has that name.
+
+    A comparison is called by what it compares.
+    """
+    if isinstance(recipe, Comparison):
+        return f"Comparison of {recipe.model} on {recipe.data.name}"
     try:
         return preset_of(recipe.name, recipe.preset).title
     except RecipeError:
@@ -60,6 +65,11 @@ def flops_text(flops: float) -> str:
         return "0 FLOP"
     power = min(int(math.log10(flops) // 3), 6)
     return f"{flops / 10 ** (3 * power):.3g} {('', 'k', 'M', 'G', 'T', 'P', 'E')[power]}FLOP"
+
+
+def score_text(value: float, metric: str) -> str:
+    """A score as text: accuracy with three digits, a loss with four."""
+    return f"{value:.3f}" if metric == "accuracy" else f"{value:.4f}"
 
 
 def stage_frame(reader: RunReader) -> pd.DataFrame:
@@ -203,11 +213,12 @@ def verdict(recipe: Experiment, stages: pd.DataFrame) -> Verdict | None:
     wins, losses = [], []
     for rival in (*best, *controls):
         other = scores[rival]
-        words = f"{_RIVALS[rival]} ({_number(other, recipe)}, {_difference(value, other, recipe)})"
+        number = score_text(other, recipe.metric)
+        words = f"{_RIVALS[rival]} ({number}, {_difference(value, other, recipe)})"
         (wins if recipe.better(value, other) else losses).append(words)
     title = STAGE_BY_KEY[returned[0]].title.lower()
-    head = f"The returned network ({title}) has a test {recipe.metric} of {_number(value, recipe)}."
-    parts = [head]
+    number = score_text(value, recipe.metric)
+    parts = [f"The returned network ({title}) has a test {recipe.metric} of {number}."]
     if wins:
         parts.append(f"It beats {_listed(wins)}.")
     if losses:
@@ -216,10 +227,6 @@ def verdict(recipe: Experiment, stages: pd.DataFrame) -> Verdict | None:
     return Verdict(
         better=not losses, sentence=" ".join(parts), caution=_caution(recipe, value, wanting)
     )
-
-
-def _number(value: float, recipe: Experiment) -> str:
-    return f"{value:.3f}" if recipe.metric == "accuracy" else f"{value:.4f}"
 
 
 def _difference(value: float, other: float, recipe: Experiment) -> str:
@@ -317,7 +324,7 @@ def runs_frame(summaries: Iterable[RunSummary]) -> pd.DataFrame:
                 "Returned": returned,
                 "Test score": ""
                 if run.score is None
-                else f"{_number(run.score, run.recipe)} {run.recipe.metric}",
+                else f"{score_text(run.score, run.recipe.metric)} {run.recipe.metric}",
                 "Device": run.device,
                 "Started": ""
                 if run.sample
