@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from merge_core import places
 from merge_core.errors import StoreError
@@ -89,6 +89,9 @@ class Row:
             accuracy where it tells classes apart.
         epochs: epochs of training of all networks that went into it.
         flops: floating-point operations of that training, forward and backward.
+        classes: the accuracy on the test examples of each class, None for a class without any;
+            empty where numbers are fitted, and in tables of early versions.
+        curve: what the network gives at `curve_places()`, where it is a function of one number.
     """
 
     seed: int
@@ -97,6 +100,40 @@ class Row:
     test: float
     epochs: int
     flops: float
+    classes: tuple[float | None, ...] = ()
+    curve: tuple[float, ...] = ()
+
+
+_SCALARS: tuple[str, ...] = ("seed", "strategy", "heldout", "test", "epochs", "flops")
+"""The parts of a row that every row has; they are the columns of its CSV file."""
+
+CURVE_POINTS = 200
+
+
+def curve_places() -> list[float]:
+    """Where a learned curve is looked at: the middles of `CURVE_POINTS` equal parts of (0, 1)."""
+    return [(i + 0.5) / CURVE_POINTS for i in range(CURVE_POINTS)]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Session:
+    """A time in which some rows of a table were computed, on one machine.
+
+    Attributes:
+        started: seconds since the epoch.
+        device: "cpu", "cuda" or "mps".
+        hardware: the name of the processor or the GPU.
+        workers: how many processes worked.
+        versions: of netweld, Python and the libraries that compute.
+        class_names: what people call the classes of the data; empty where nobody has said.
+    """
+
+    started: float
+    device: str
+    hardware: str
+    workers: int
+    versions: Mapping[str, str]
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -180,10 +217,15 @@ class Results:
         """
         found: dict[tuple[int, str], Row] = {}
         for values in self._lines():
-            if values.keys() == {field.name for field in fields(Row)}:
-                row = Row(**values)
+            if set(_SCALARS) <= values.keys() <= {field.name for field in fields(Row)}:
+                row = Row(**_frozen(values))
                 found.setdefault((row.seed, row.strategy), row)
         return sorted(found.values(), key=lambda row: row.seed)
+
+    def sessions(self) -> list[Session]:
+        """When and where its rows were computed, the oldest first; early versions did not say."""
+        told = (values["session"] for values in self._lines() if values.keys() == {"session"})
+        return [Session(**_frozen(values)) for values in told]
 
     def _lines(self) -> Iterator[dict]:
         if not self.path.exists():
@@ -208,12 +250,23 @@ class Results:
         Raises:
             StoreError: the file cannot be written.
         """
+        self._write([_shortened(row) for row in rows])
+
+    def begin(self, session: Session) -> None:
+        """Write down where the rows that follow are computed.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        self._write([{"session": asdict(session)}])
+
+    def _write(self, values: Iterable[Mapping[str, Any]]) -> None:
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             begun = self.path.exists() and self.path.stat().st_size > 0
             with self.path.open("a", encoding="utf-8") as file:
                 lines = [] if begun else [self._what]
-                lines += [json.dumps(asdict(row)) for row in rows]
+                lines += [json.dumps(each) for each in values]
                 # An earlier last line may have been cut off in the middle.
                 file.write(("\n" if begun else "") + "\n".join(lines) + "\n")
         except OSError as error:
@@ -223,15 +276,25 @@ class Results:
             ) from error
 
 
+def _frozen(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Values from JSON, with tuples for lists."""
+    return {key: tuple(each) if isinstance(each, list) else each for key, each in values.items()}
+
+
+def _shortened(row: Row) -> dict[str, Any]:
+    """A row without what it does not have."""
+    return {key: value for key, value in asdict(row).items() if value != ()}
+
+
 def write_csv(rows: Iterable[Row], to: Path) -> None:
-    """Write every row to a CSV file.
+    """Write the scores and costs of every row to a CSV file.
 
     Raises:
         StoreError: the file cannot be written.
     """
     try:
         with to.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, [field.name for field in fields(Row)])
+            writer = csv.DictWriter(file, _SCALARS, extrasaction="ignore")
             writer.writeheader()
             writer.writerows(asdict(row) for row in rows)
     except OSError as error:

@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from merge_core.architectures import SHAPES
 from merge_core.data import augmentation, load
+from merge_core.data.class_names import CLASS_NAMES
 from merge_core.data.photographs import PATCH, block_corner
 from merge_core.devices import generator
 from merge_core.errors import DataError
@@ -176,3 +178,14 @@ def test_damaged_mnist_is_one_sentence(tmp_path: Path) -> None:
         file.write_bytes(file.read_bytes()[:9])
     with pytest.raises(DataError, match="damaged"):
         load(Data(name="mnist", train=30, heldout=15, test=0), 0, tmp_path)
+
+
+@pytest.mark.parametrize("data", SMALL[1:], ids=lambda d: d.name)
+def test_every_class_has_a_name_of_its_own(data: Data, tmp_path: Path) -> None:
+    names = load(data, 0, tmp_path).class_names
+    assert len(set(names)) == len(names) == data.shape.classes
+
+
+def test_published_names_are_one_for_each_class() -> None:
+    for name, names in CLASS_NAMES.items():
+        assert len(set(names)) == len(names) == SHAPES[name].classes

@@ -103,7 +103,7 @@ def test_a_zip_file_gives_what_its_folder_gives(tmp_path: Path) -> None:
             archive.write(path, f"outer/{path.relative_to(tmp_path)}")
     folder = load(IMAGES, 3, tmp_path)
     zipped = load(Data(name="images", source="pets.zip", side=8, classes=2), 3, tmp_path)
-    for a, b in zip(vars(folder).values(), vars(zipped).values(), strict=True):
+    for a, b in zip(folder.splits, zipped.splits, strict=True):
         assert torch.equal(a.inputs, b.inputs)
         assert torch.equal(a.targets, b.targets)
 
@@ -252,14 +252,14 @@ def test_arrays_with_and_without_test_images(tmp_path: Path) -> None:
     path = tmp_path / "pets.npz"
     write_arrays(path)
     dataset = load(ARRAYS, 0, tmp_path)
-    assert [len(split) for split in vars(dataset).values()] == [9, 1, 4]
+    assert [len(split) for split in dataset.splits] == [9, 1, 4]
     write_arrays(
         path, test_images=None, test_labels=None, train_labels=(np.arange(10) % 2)[:, None]
     )
     dataset = load(ARRAYS, 0, tmp_path)
-    assert [len(split) for split in vars(dataset).values()] == [6, 2, 2]
-    seen = torch.cat([pixels(split.inputs)[:, 0, 0, 0] for split in vars(dataset).values()])
-    labels = torch.cat([split.targets for split in vars(dataset).values()])
+    assert [len(split) for split in dataset.splits] == [6, 2, 2]
+    seen = torch.cat([pixels(split.inputs)[:, 0, 0, 0] for split in dataset.splits])
+    labels = torch.cat([split.targets for split in dataset.splits])
     assert sorted(seen.tolist()) == list(range(10))
     assert torch.equal(seen % 2, labels)
 
@@ -366,7 +366,7 @@ def test_cifar_in_torchvisions_layout(
     assert len(dataset.train) + len(dataset.heldout) == count
     assert len(dataset.heldout) == count // 10
     assert len(dataset.test) == 10
-    for split in vars(dataset).values():
+    for split in dataset.splits:
         assert torch.equal(pixels(split.inputs)[:, 1, 5, 5].long(), split.targets)
     own = load(cifar(name), 0, tmp_path)
     assert torch.equal(own.train.targets, dataset.train.targets)
@@ -403,7 +403,7 @@ def test_some_of_cifar10_as_arrays(tmp_path: Path) -> None:
     found = {f"{split}_{key}": each for split in ("train", "test") for key, each in part.items()}
     np.savez(tmp_path / "cifar10-subset.npz", **found)
     dataset = load(Data(name="cifar10", normalise="imagenet"), 0, tmp_path)
-    assert [len(split) for split in vars(dataset).values()] == [18, 2, 20]
+    assert [len(split) for split in dataset.splits] == [18, 2, 20]
     assert torch.equal(pixels(dataset.train.inputs)[:, 0, 0, 0] % 10, dataset.train.targets)
 
 
@@ -421,7 +421,7 @@ def needs(path: str) -> Any:
 @needs("cifar-100-python/train")
 def test_the_real_cifar100() -> None:
     dataset = load(Data(name="cifar100"), 0, REAL)
-    assert [len(split) for split in vars(dataset).values()] == [45_000, 5_000, 10_000]
+    assert [len(split) for split in dataset.splits] == [45_000, 5_000, 10_000]
     assert torch.equal(dataset.test.targets.bincount(), torch.full((100,), 100))
     torch.testing.assert_close(
         dataset.train.inputs.mean((0, 2, 3)), torch.zeros(3), atol=0.01, rtol=0
@@ -447,3 +447,9 @@ def test_checkpoints_of_strangers_reach_their_accuracy() -> None:
     with torch.no_grad():
         right = (network(test.inputs).argmax(1) == test.targets).float().mean()
     assert float(right) == pytest.approx(0.917, abs=0.03)
+
+
+def test_folders_name_the_classes(tmp_path: Path) -> None:
+    write_tree(tmp_path / "pets", {"train": 10, "val": 3})
+    folders = sorted(path.name for path in (tmp_path / "pets" / "train").iterdir())
+    assert load(IMAGES, 3, tmp_path).class_names == tuple(folders)

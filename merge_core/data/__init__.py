@@ -3,9 +3,11 @@
 The training split trains, the held-out split chooses, the test split only reports.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from merge_core.data.augmentations import augmentation
+from merge_core.data.class_names import CLASS_NAMES
 from merge_core.data.generated import sine, textures
 from merge_core.data.own import own_images
 from merge_core.data.photographs import photos
@@ -29,6 +31,12 @@ def load(data: Data, seed: int, directory: Path) -> Dataset:
         DataError: the data set is missing and cannot be downloaded, is damaged, or has fewer
             examples than asked for.
     """
+    made = _loaded(data, seed, directory)
+    names = made.class_names or CLASS_NAMES.get(data.name, ())
+    return replace(made, class_names=names)
+
+
+def _loaded(data: Data, seed: int, directory: Path) -> Dataset:
     sizes = (data.train, data.heldout, data.test)
     draws = generator(seed, f"data/{data.name}")
     match data.name:

@@ -1,10 +1,12 @@
 """A user's own images, found by name in the data directory."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import torch
 
 from merge_core.data.arrays import arrays
+from merge_core.data.class_names import BREEDS
 from merge_core.data.pools import IMAGENET, divided
 from merge_core.data.splits import Dataset
 from merge_core.data.trees import opened, trees
@@ -32,7 +34,8 @@ def own_images(data: Data, draws: torch.Generator, directory: Path) -> Dataset:
     with opened(path) as files:
         names, learn, report = trees(files, data.place, data.shape.side)
         _counted(len(names), data)
-        return divided(learn, report, data, IMAGENET, draws)
+        made = divided(learn, report, data, IMAGENET, draws)
+        return replace(made, class_names=tuple(BREEDS.get(name, name) for name in names))
 
 
 def _counted(classes: int, data: Data) -> None:

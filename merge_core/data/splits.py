@@ -1,7 +1,7 @@
 """Examples in three splits, and how a pool of examples is cut into them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -26,11 +26,22 @@ class Split:
 
 @dataclass(frozen=True)
 class Dataset:
-    """The three splits of one recipe's data."""
+    """The three splits of one recipe's data.
+
+    Attributes:
+        train, heldout, test: the splits.
+        class_names: what people call the classes, by number; empty where nobody has said.
+    """
 
     train: Split
     heldout: Split
     test: Split
+    class_names: tuple[str, ...] = field(default=(), kw_only=True)
+
+    @property
+    def splits(self) -> tuple[Split, Split, Split]:
+        """Train, held-out and test."""
+        return self.train, self.heldout, self.test
 
     @property
     def halves(self) -> tuple[Split, Split]:
@@ -41,7 +52,8 @@ class Dataset:
 
     def to(self, device: str) -> "Dataset":
         """The same data set on `device`."""
-        return Dataset(self.train.to(device), self.heldout.to(device), self.test.to(device))
+        train, heldout, test = (split.to(device) for split in self.splits)
+        return Dataset(train, heldout, test, class_names=self.class_names)
 
 
 def drawn(count: int, sizes: Sequence[int], draws: torch.Generator, name: str) -> list[Tensor]:
