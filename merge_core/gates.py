@@ -144,6 +144,11 @@ class Gates(Scales):
         return {name: open_probability(logits.detach()) for name, logits in self.spaces().items()}
 
     @torch.no_grad()
+    def mean_open(self) -> Tensor:
+        """The mean over the spaces of their mean P[g > 0]; a scalar."""
+        return torch.stack([open_probability(each).mean() for each in self.values.values()]).mean()
+
+    @torch.no_grad()
     def pull(self, pull: Pull) -> None:
         """One step of the penalty on every space."""
         for logits in self.values.values():

@@ -86,6 +86,13 @@ class NewSeed:
 Steer = NewSchedule | NewRate | CutEarly | NewSeed
 Steering = tuple[Steer, ...]
 
+STEERS: dict[str, type[Steer]] = {
+    "lambda": NewSchedule,
+    "rate": NewRate,
+    "cut": CutEarly,
+    "seed": NewSeed,
+}
+
 
 def schedule_in(first: Schedule, steering: Sequence[Steer], epoch: int) -> Schedule:
     """The λ schedule that holds in an epoch.

@@ -7,6 +7,7 @@ from merge_core.architectures import architectures_for
 from merge_core.plots.curves import learning_curves, schedule_curve
 from merge_core.presets import PRESETS, Preset, find_preset, merge_names
 from merge_core.recipes import Recipe
+from merge_core.schedules import GrowthLaw
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.estimates import Measured, estimate
 from merge_core.views.runs import (
@@ -107,6 +108,7 @@ def settings(preset: Preset[Recipe], seed: int, model: str) -> Recipe:
             "grows by g·√λ in each epoch of growth; the growth is spread over the gate stage.",
         )
         law = recipe.gates.schedule
+        assert isinstance(law, GrowthLaw)
         with st.container(horizontal=True):
             start = st.number_input(
                 "λ₀",
@@ -142,9 +144,9 @@ def settings(preset: Preset[Recipe], seed: int, model: str) -> Recipe:
         seed=seed,
         model=model,
         epochs=(epochs[0], epochs[1], epochs[2]),
-        schedule=(float(start), float(growth), int(spread)),
+        schedule=(law := GrowthLaw(start=float(start), growth=float(growth), epochs=int(spread))),
     )
-    weights = chosen.gates.schedule.over(CURVE_POINTS)
+    weights = law.over(CURVE_POINTS)
     with right:
         shared.echarts(
             schedule_curve(weights, chosen.gating.epochs, log=log),

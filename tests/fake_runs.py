@@ -19,6 +19,7 @@ from merge_core.events import (
 )
 from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
+from merge_core.schedules import Closing
 from merge_core.stages import STAGES
 from merge_core.store import RunWriter, Store
 
@@ -172,7 +173,9 @@ def _epoch(
         metrics |= {"train_accuracy": value + 0.05, "heldout_accuracy": value}
     opened = {}
     if stage == "gates":
-        metrics["lambda"] = recipe.gates.schedule.at((epoch - 1) / last)
+        schedule = recipe.gates.schedule
+        assert not isinstance(schedule, Closing)
+        metrics["lambda"] = schedule.at((epoch - 1) / last)
         opened = {
             space: (0.99 * (1 - part) + p * part).astype(np.float32)
             for space, p in probabilities.items()

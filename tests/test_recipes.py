@@ -69,6 +69,7 @@ def test_tied_trainings_are_there_for_both_sets_of_digits() -> None:
 )
 def test_the_papers_schedules_end_where_its_code_does(name: str, end: float) -> None:
     law = find_preset(name, "paper").recipe.gates.schedule
+    assert isinstance(law, GrowthLaw)
     last = float(law.values()[-1])
     assert last + law.growth * last**0.5 == pytest.approx(end, rel=0.01)  # after the last epoch
 
@@ -82,7 +83,9 @@ def test_settings_are_replaced_by_dotted_keys() -> None:
             "gating.rate": "steps",
         }
     )
-    assert (recipe.seed, recipe.gates.schedule.start) == (7, 0.5)
+    law = recipe.gates.schedule
+    assert isinstance(law, GrowthLaw)
+    assert (recipe.seed, law.start) == (7, 0.5)
     assert (recipe.teacher.milestones, recipe.gating.rate) == ((2, 5), "steps")
     assert dataclasses.replace(recipe, seed=0).data == TEXTURES.data
 

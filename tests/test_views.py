@@ -15,6 +15,7 @@ from hypothesis.extra import numpy as hnp
 from merge_core.errors import RecipeError, StoreError
 from merge_core.events import StageFinished
 from merge_core.presets import PRESETS, Preset, find_preset
+from merge_core.recipes import PAPER_SCHEDULE
 from merge_core.stages import STAGES
 from merge_core.store import Store
 from merge_core.views.channels import gated_spaces, openness, provenance, share_frame
@@ -355,7 +356,7 @@ def test_an_estimate_grows_with_the_epochs(store: Store) -> None:
         seed=0,
         model=run.recipe.model,
         epochs=(teacher, gating, fine_tune),
-        schedule=(0.01, 0.05, 150),
+        schedule=PAPER_SCHEDULE,
     )
     found = estimate(twice, "cpu", [run])
     assert found is not None
@@ -381,13 +382,12 @@ def test_an_estimate_prefers_this_machine_and_says_where_it_comes_from(store: St
 @pytest.mark.parametrize("preset", PRESETS, ids=lambda p: f"{p.recipe.name}-{p.recipe.preset}")
 def test_settings_left_alone_are_the_preset(preset: Preset) -> None:
     recipe = preset.recipe
-    law = recipe.gates.schedule
     same = with_settings(
         recipe,
         model=recipe.model,
         seed=recipe.seed,
         epochs=(recipe.teacher.epochs, recipe.gating.epochs, recipe.fine_tune.epochs),
-        schedule=(law.start, law.growth, law.epochs),
+        schedule=recipe.gates.schedule,
     )
     assert same == recipe
 
@@ -395,6 +395,4 @@ def test_settings_left_alone_are_the_preset(preset: Preset) -> None:
 def test_bad_settings_are_a_sentence() -> None:
     recipe = find_preset("sine", "quick").recipe
     with pytest.raises(RecipeError, match="teachers must be trained"):
-        with_settings(
-            recipe, seed=0, model=recipe.model, epochs=(0, 1, 1), schedule=(0.01, 0.05, 150)
-        )
+        with_settings(recipe, seed=0, model=recipe.model, epochs=(0, 1, 1), schedule=PAPER_SCHEDULE)

@@ -21,9 +21,10 @@ from torch import Tensor
 
 from merge_core.channels import scales_of
 from merge_core.ensembles.noise import SLOPE, fill_uniform, gates_
-from merge_core.gates import Gates, Pull, pull_to_half
+from merge_core.gates import Gates, Pull, open_probability, pull_to_half
 from merge_core.methods.learned_gates import GateLearning
 from merge_core.models.small import SineMLP
+from merge_core.schedules import Closing, Schedule
 from merge_core.training import Job
 
 _CACHE = 1_300_000
@@ -175,8 +176,15 @@ class _GateStage:
         self.steps = stack.jobs[0].training.epochs * stack.jobs[0].steps_per_epoch
         self.rates = stack.each([each.learning_rate for each in settings])
         self.pulls = stack.each([each.pull for each in settings])
-        over = {each.schedule: each.schedule.over(self.steps) for each in settings}
-        weights = np.stack([over[each.schedule] for each in settings], 1)
+        curves: dict[Schedule, np.ndarray] = {}
+        self.controlled: list[tuple[int, Closing]] = []
+        for number, each in enumerate(settings):
+            if isinstance(each.schedule, Closing):
+                self.controlled.append((number, each.schedule))
+                curves[each.schedule] = np.full(self.steps, np.nan)  # known only step by step
+            elif each.schedule not in curves:
+                curves[each.schedule] = each.schedule.over(self.steps)
+        weights = np.stack([curves[each.schedule] for each in settings], 1)
         self.schedule = torch.from_numpy(weights).to(stack.rows)
         self.draws = [each.draws for each in gates]
         self.large: dict[int, tuple[Tensor, Tensor]] = {}
@@ -200,6 +208,11 @@ class _GateStage:
 
     def pull(self, step: int) -> None:
         """The penalty, after the step."""
-        weight = self.schedule[step].unsqueeze(1)
+        weight = self.schedule[step]
+        if self.controlled:
+            means = open_probability(self.stack.logits).mean(1)
+            for number, schedule in self.controlled:
+                weight[number] = schedule.weight(step / self.steps, means[number])
+        weight = weight.unsqueeze(1)
         pull = Pull.at(weight, self.pulls, step, self.steps)
         self.stack.logits.copy_(pull_to_half(self.stack.logits, pull))

@@ -8,8 +8,9 @@ are values, too: see `merge_core.presets`.
 
 from merge_core.recipes.experiment import Experiment, with_article
 from merge_core.recipes.kinds import Comparison, Recipe, from_json
-from merge_core.recipes.parts import PAPER_SCHEDULE, Data, Gates, Training
+from merge_core.recipes.parts import Data, Gates, Selection, Training
 from merge_core.recipes.tied import Averaging, Coupling, Pull
+from merge_core.schedules import PAPER_SCHEDULE
 
 __all__ = [
     "PAPER_SCHEDULE",
@@ -21,6 +22,7 @@ __all__ = [
     "Gates",
     "Pull",
     "Recipe",
+    "Selection",
     "Training",
     "from_json",
     "with_article",

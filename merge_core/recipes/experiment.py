@@ -76,13 +76,14 @@ class Experiment:
 
         Args:
             settings: dotted key → value as text, in the type of the value it replaces; tuples as
-                comma-separated values.
+                comma-separated values, points as `0:0.01,1:10`. The kind of a λ schedule
+                (`gates.schedule.kind`) comes before its other settings, wherever it stands.
 
         Raises:
             RecipeError: a key that does not exist, or a value that does not fit it.
         """
         recipe = self
-        for key, text in settings.items():
+        for key, text in sorted(settings.items(), key=lambda item: not item[0].endswith(".kind")):
             recipe = replaced(recipe, key.split("."), text, key)
         return recipe
 

@@ -7,7 +7,7 @@ from typing import Literal
 
 from merge_core.architectures import SHAPES, Shape
 from merge_core.errors import RecipeError
-from merge_core.schedules import GrowthLaw
+from merge_core.schedules import PAPER_SCHEDULE, Schedule
 
 
 def require(ok: bool, key: str, value: object, expected: str) -> None:
@@ -189,8 +189,8 @@ class Training:
         return dataclasses.replace(self, epochs=epochs, milestones=tuple(sorted(milestones)))
 
 
-PAPER_SCHEDULE = GrowthLaw(start=0.01, growth=0.05, epochs=150)
-"""λ as the paper's code has it for the sine problem: 0.01 at the start, 14.5 at the end."""
+Selection = Literal["most open", "largest weights", "same share"]
+"""Rules by which half of the channels survives; `merge_core.methods.selection` carries them out."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -201,17 +201,21 @@ class Gates:
         start: every gate's logit at the start; 3 leaves a gate open with probability 0.99.
         spread: standard deviation of the start logits.
         learning_rate: of the gates; constant, with the stage's momentum, without weight decay.
-        schedule: λ over the stage.
+        schedule: λ over the stage; `merge_core.schedules` has the kinds.
         pull: how long the penalty pulls at each gate, in units of learning rate × steps / gates of
             the space, momentum included. It makes the penalty bring a space to half at any width
             and any length of the stage; see `merge_core.gates`. The paper's sine problem has 234.
+        selection: which channels survive the cut: the most open ones, as in the paper; those with
+            the largest P[open] × incoming × outgoing weight; or as many of every teacher, each
+            teacher's most open ones.
     """
 
     start: float = 3.0
     spread: float = 0.01
     learning_rate: float = 0.1
-    schedule: GrowthLaw = PAPER_SCHEDULE
+    schedule: Schedule = PAPER_SCHEDULE
     pull: float = 234.0
+    selection: Selection = "most open"
 
     def __post_init__(self) -> None:
         require(-5 <= self.start <= 10, "gates.start", self.start, "it must lie in -5 to 10")

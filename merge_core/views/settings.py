@@ -3,7 +3,7 @@
 import dataclasses
 
 from merge_core.recipes import Recipe
-from merge_core.schedules import GrowthLaw
+from merge_core.schedules import Schedule
 
 
 def with_settings(
@@ -12,7 +12,7 @@ def with_settings(
     seed: int,
     model: str,
     epochs: tuple[int, int, int],
-    schedule: tuple[float, float, int],
+    schedule: Schedule,
 ) -> Recipe:
     """A copy of a preset's recipe with a page's settings.
 
@@ -22,12 +22,11 @@ def with_settings(
         model: an architecture that fits the recipe's data.
         epochs: of each teacher, of the gates, of fine-tuning; the learning rate's milestones move
             in proportion.
-        schedule: λ₀, its growth and its epochs of growth.
+        schedule: λ over the gate stage.
 
     Raises:
         RecipeError: a value that does not fit.
     """
-    start, growth, spread = schedule
     return dataclasses.replace(
         recipe,
         seed=seed,
@@ -35,7 +34,5 @@ def with_settings(
         teacher=recipe.teacher.over(epochs[0]),
         gating=recipe.gating.over(epochs[1]),
         fine_tune=recipe.fine_tune.over(epochs[2]),
-        gates=dataclasses.replace(
-            recipe.gates, schedule=GrowthLaw(start=start, growth=growth, epochs=spread)
-        ),
+        gates=dataclasses.replace(recipe.gates, schedule=schedule),
     )
