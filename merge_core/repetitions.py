@@ -49,6 +49,17 @@ STRATEGIES: tuple[Strategy, ...] = (
     ),
     Strategy(key="one_model", title="one model", note="One network, all epochs."),
     Strategy(
+        key="shared_start",
+        title="rival: shared start",
+        note="One network for half of the epochs, then two branches, averaged; the best of the "
+        "average and its branches by held-out score.",
+    ),
+    Strategy(
+        key="weight_average",
+        title="rival: weight average",
+        note="One network, averaged over the last quarter of its epochs at a constant rate (SWA).",
+    ),
+    Strategy(
         key="bo3_big",
         title="bo3 big",
         note="The best of three networks of double width by held-out score.",
@@ -72,6 +83,8 @@ STRATEGIES: tuple[Strategy, ...] = (
 UNITS: dict[str, tuple[str, ...]] = {
     "merge": ("teacher", "bo3", "cut", "student", "trained_on", "random_half"),
     "one_model": ("one_model",),
+    "shared_start": ("shared_start",),
+    "weight_average": ("weight_average",),
     "bo3_big": ("bo3_big",),
     "long_big": ("long_big",),
 }

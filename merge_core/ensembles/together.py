@@ -23,11 +23,14 @@ class EpochOfMany:
         networks: the numbers of their jobs.
         epoch: how many epochs they have behind them.
         losses: the mean training loss of each in that epoch, `(networks,)` float64.
+        write_back: gives the jobs' networks what they have learned so far, for whoever wants to
+            look at them before the training is over.
     """
 
     networks: range
     epoch: int
     losses: Tensor
+    write_back: Callable[[], None] = lambda: None
 
 
 class Stack(Protocol):
@@ -92,7 +95,8 @@ def fit_together(jobs: Sequence[Job], at_once: int | None = None) -> Iterator[Ep
                     f" {start + number} in epoch {epoch}, but it must stay finite; lower the "
                     f"learning rate of that stage and start again."
                 )
-            yield EpochOfMany(range(start, start + len(some)), epoch, losses)
+            numbers = range(start, start + len(some))
+            yield EpochOfMany(numbers, epoch, losses, stack.write_back)
         stack.write_back()
 
 
