@@ -16,6 +16,7 @@ from merge_core import launch, places
 from merge_core.cli import dashboard, main
 from merge_core.cli.following import follow
 from merge_core.recipes import Recipe
+from merge_core.schedules import GrowthLaw
 from merge_core.store import Store
 
 TESTS = Path(__file__).resolve().parent
@@ -191,8 +192,11 @@ def test_merge_tells_its_stages_and_the_verdict(
     assert netweld(monkeypatch, "merge", "textures", *settings) == 0
     out = capsys.readouterr().out
     (run,) = store.runs()
+    assert isinstance(run.recipe, Recipe)
     assert (run.state, run.recipe.seed, run.recipe.gating.epochs) == ("finished", 7, 9)
-    assert run.recipe.gates.schedule.start == 0.5
+    schedule = run.recipe.gates.schedule
+    assert isinstance(schedule, GrowthLaw)
+    assert schedule.start == 0.5
     assert run.name in out
     table = out[out.index("Held-out accuracy") :]
     for title in ("Teacher A", "Teacher B", "Output ensemble", "Big student", "Gated", "Cut"):

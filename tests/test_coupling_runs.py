@@ -118,8 +118,9 @@ def test_verdict_budget_and_curves(
         assert rival in found.sentence
     assert words in budget(recipe, "cpu", stages)
     assert {"heldout_accuracy", "train_loss", "distance"} <= set(curves)
-    assert curves["run_epoch"].is_monotonic_increasing
-    assert curves["run_epoch"].max() == curves["planned"].max()
+    epochs = curves["run_epoch"].tolist()
+    assert epochs == sorted(epochs)
+    assert epochs[-1] == max(curves["planned"])
     without = stages.loc[stages["role"] != "control"]
     alone = verdict(recipe, without)
     assert alone is not None

@@ -14,11 +14,22 @@ from streamlit.testing.v1 import AppTest, app_test
 from merge_core import launch, places
 from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
+from merge_core.schedules import GrowthLaw
 from merge_core.store import Store
 from merge_core.views.runs import flops_text
 
 ROOT = Path(__file__).parent.parent
-PAGES = ("overview", "merge", "filters", "gates", "channels", "network")
+PAGES = (
+    "overview",
+    "merge",
+    "filters",
+    "gates",
+    "channels",
+    "similarity",
+    "matching",
+    "methods",
+    "network",
+)
 
 
 @pytest.fixture
@@ -182,7 +193,7 @@ def test_filters_of_sine_are_hinges_and_of_pictures_are_tiles(store: Store) -> N
     image, _, ticks, over = json.loads(tiles.get("plotly_chart")[0].proto.spec)["data"]
     assert image["type"] == "image"
     assert ticks["text"] == ["✓"] * 16
-    assert sum("✓ kept" in text for text in over["customdata"]) == 32  # with the student's own
+    assert sum("✓ kept" in text for _, text in over["customdata"]) == 32  # with the student's own
     bends = opened("filters", fake_runs.make(store, "sine"))
     assert "100 are kept" in words(bends)
     assert "triangle-right" in bends.get("plotly_chart")[0].proto.spec
@@ -213,7 +224,9 @@ def test_starting_a_merge_with_settings(store: Store, begun: list[tuple[Recipe, 
     assert (recipe.name, recipe.preset, recipe.seed, device) == ("sine", "quick", 11, "auto")
     assert recipe.teacher.epochs == 3
     assert recipe.gating == find_preset("sine", "quick").recipe.gating
-    assert recipe.gates.schedule.growth == 0.2
+    schedule = recipe.gates.schedule
+    assert isinstance(schedule, GrowthLaw)
+    assert schedule.growth == 0.2
     (run,) = store.runs()
     assert shown(app) == run.name
     assert "waits for its worker" in words(app)

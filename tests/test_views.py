@@ -15,7 +15,7 @@ from hypothesis.extra import numpy as hnp
 from merge_core.errors import RecipeError, StoreError
 from merge_core.events import StageFinished
 from merge_core.presets import PRESETS, Preset, find_preset
-from merge_core.recipes import PAPER_SCHEDULE
+from merge_core.recipes import PAPER_SCHEDULE, Recipe
 from merge_core.stages import STAGES
 from merge_core.store import Store
 from merge_core.views.channels import gated_spaces, openness, provenance, share_frame
@@ -216,6 +216,7 @@ def test_openness_is_the_stored_history(store: Store) -> None:
     with store.open(fake_runs.make(store, "textures")) as reader:
         history = openness(reader, "conv2")
         assert history is not None
+        assert isinstance(reader.recipe, Recipe)
         planned = reader.recipe.gating.epochs
         assert history.probability.shape == (planned, 64)
         assert list(history.epochs) == list(range(1, planned + 1))

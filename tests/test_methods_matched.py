@@ -32,6 +32,7 @@ def loss(network: nn.Module, here: Situation) -> float:
 @pytest.mark.parametrize("key", KEYS)
 def test_sources_name_channels_of_the_teachers(key: str, here: Situation) -> None:
     merged = made(key, here)
+    assert merged.sources is not None
     assert set(merged.sources) == {space.name for space in here.graph.free}
     for space in here.graph.free:
         channels = merged.sources[space.name]

@@ -1,0 +1,68 @@
+"""The page Methods in a real Chromium: files of weights are uploaded, compared and looked at."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from playwright.sync_api import Browser, Page, expect
+from safetensors.torch import save_file
+
+from merge_core.architectures import SHAPES
+from merge_core.models import build
+
+pytestmark = pytest.mark.browser
+MINUTES = 180_000
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context.set_default_timeout(20_000)
+    yield context.new_page()
+    context.close()
+
+
+def upload(page: Page, address: str, files: list[Path]) -> None:
+    """Give files to the form and start, for the data set digits."""
+    page.goto(f"{address}/methods")
+    page.get_by_text("Compare checkpoint files of your own").click()
+    page.locator(".st-key-files input[type=file]").set_input_files(files)
+    start = page.locator(".st-key-compare-files").get_by_role("button")
+    expect(start).to_be_enabled()  # both files are there
+    page.get_by_role("combobox", name="Data set that they are judged on").click()
+    page.get_by_role("option", name="digits", exact=True).click()
+    architecture = page.get_by_role("combobox", name="Architecture")
+    expect(architecture).to_have_value("digits-cnn")
+    start.click()
+    expect(page).to_have_url(re.compile("run=compare-digits-cnn-files-s0-"))
+
+
+def test_two_networks_from_files_are_compared(page: Page, address: str, tmp_path: Path) -> None:
+    files = [tmp_path / "first.safetensors", tmp_path / "second.safetensors"]
+    for seed, file in enumerate(files):
+        save_file(build("digits-cnn", seed, SHAPES["digits"]).state_dict(), file)
+    upload(page, address, files)
+    expect(page.get_by_text("✓ finished").first).to_be_visible(timeout=MINUTES)
+    chart = page.locator(".st-key-methods-flops")
+    expect(chart.get_by_text("Weight matching")).to_be_visible()
+    expect(chart.get_by_text("output ensemble")).to_be_visible()
+    page.get_by_text("held-out (chooses)", exact=True).click()
+    expect(chart.get_by_text("held-out accuracy (higher is better)")).to_be_visible()
+    page.reload()
+    expect(chart.get_by_text("held-out accuracy (higher is better)")).to_be_visible()
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+    expect(page.get_by_test_id("stAlertContentError")).to_have_count(0)
+
+
+def test_a_file_that_is_no_checkpoint_is_the_workers_sentence(
+    page: Page, address: str, tmp_path: Path
+) -> None:
+    files = [tmp_path / "first.th", tmp_path / "second.th"]
+    for file in files:
+        torch.save({"weights": 3}, file)
+    upload(page, address, files)
+    failed = page.get_by_test_id("stAlertContentError")
+    expect(failed).to_contain_text("'first.th' holds no state dict", timeout=MINUTES)
+    expect(page.get_by_test_id("stException")).to_have_count(0)
