@@ -296,7 +296,7 @@ def _frozen(values: Mapping[str, Any]) -> dict[str, Any]:
 
 def _shortened(row: Row) -> dict[str, Any]:
     """A row without what it does not have."""
-    return {key: value for key, value in asdict(row).items() if value != ()}
+    return {key: value for key, value in asdict(row).items() if key in _SCALARS or value}
 
 
 def write_csv(rows: Iterable[Row], to: Path) -> None:
