@@ -21,7 +21,6 @@ when the network is cut.
 """
 
 import copy
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -29,19 +28,15 @@ import torch
 from torch import Tensor, nn
 
 from merge_core.channels import ChannelGraph, Scales, scales_of
+from merge_core.dynamics import CLOSING, HIGH, LONGEST_MOVE, LOW, OPEN_SHIFT, TEMPERATURE
 
-TEMPERATURE = 2 / 3
-LOW, HIGH = -0.1, 1.1
 CLIP = 1e-6
 """Uniform noise is kept this far from 0 and 1."""
-_OPEN_SHIFT = TEMPERATURE * math.log(-LOW / HIGH)
-_CLOSING = 0.1  # the last part of the stage, in which the pull grows without bound
-_LONGEST_MOVE = 2.0  # of a logit, in one step of the penalty
 
 
 def open_probability(logits: Tensor) -> Tensor:
     """P[g > 0] of gates with these logits; same shape."""
-    return torch.sigmoid(logits - _OPEN_SHIFT)
+    return torch.sigmoid(logits - OPEN_SHIFT)
 
 
 def gate_value(logits: Tensor) -> Tensor:
@@ -88,7 +83,7 @@ class Pull:
     def at(cls, weight: float | Tensor, pull: float | Tensor, step: int, steps: int) -> "Pull":
         """The pull at a step, from 0 to `steps − 1`, where λ is `weight`."""
         left = (steps - step) / steps
-        return cls(weight * pull / steps * max(1.0, _CLOSING / left), left <= _CLOSING)
+        return cls(weight * pull / steps * max(1.0, CLOSING / left), left <= CLOSING)
 
 
 def pull_to_half(logits: Tensor, pull: Pull) -> Tensor:
@@ -104,7 +99,7 @@ def pull_to_half(logits: Tensor, pull: Pull) -> Tensor:
     excess = p.mean(-1, keepdim=True) - 0.5
     along = (slope * direction).mean(-1, keepdim=True)
     length = 2 * pull.strength * excess / (1 + 2 * pull.strength * along)
-    longest = _LONGEST_MOVE / direction.amax(-1, keepdim=True).clamp_min(1e-12)
+    longest = LONGEST_MOVE / direction.amax(-1, keepdim=True).clamp_min(1e-12)
     return logits - length.clamp(-longest, longest) * direction
 
 
