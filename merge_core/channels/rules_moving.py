@@ -21,9 +21,22 @@ def move(call: Call) -> Any:
 def reshape(call: Call) -> Tensor:
     """Views keep the order of elements, whatever the strides."""
     result = call.run()
-    ids = call.ids(call.args[0]).reshape(result.shape)
+    ids = _reshaped(call.ids(call.args[0]), result.shape)
     _mark_shape(call, ids)
     return call.answer(result, ids)
+
+
+def _reshaped(ids: Tensor, shape: torch.Size) -> Tensor:
+    """Identities in another shape; outer axes that stay, and have no channels, cost no memory."""
+    old, new = list(ids.shape), list(shape)
+    shared = min(len(old), len(new))
+    first = next((at for at in range(shared) if old[at] != new[at]), shared)
+    last = next((at for at in range(shared - first) if old[-1 - at] != new[-1 - at]), 0)
+    for at in (*range(first), *range(-last, 0)):
+        if ids.shape[at] > 1 and ids.stride(at) == 0:
+            ids = ids.narrow(at, 0, 1)
+            new[at] = 1
+    return ids.reshape(new).expand(shape)
 
 
 def expand(call: Call) -> Tensor:
@@ -56,7 +69,8 @@ def _mark_shape(call: Call, ids: Tensor) -> None:
 
 def line_of(ids: Tensor, dim: int) -> Tensor:
     """The identities along one dimension, at the first place of all others."""
-    return ids.movedim(dim, 0).flatten(1)[:, 0] if ids.dim() > 1 else ids
+    line = ids.movedim(dim, 0)
+    return line[(slice(None), *(0,) * (ids.dim() - 1))]
 
 
 def _as_ids(call: Call, argument: Any) -> Any:
@@ -132,8 +146,15 @@ def _guided_chunk(call: Call, ids: Tensor) -> Any:
     value = call.value(call.args[0])
     assert value is not None
     return call.answer(
-        gathered(value.tensor, dim, indices), [ids.index_select(dim, index) for index in indices]
+        gathered(value.tensor, dim, indices), [_picked(ids, dim, index) for index in indices]
     )
+
+
+def _picked(ids: Tensor, dim: int, index: Tensor) -> Tensor:
+    """Identities at the given places of a dimension with channels."""
+    sides = list(ids.shape)
+    sides[dim] = len(index)
+    return collapse(ids).index_select(dim, index).expand(sides)
 
 
 def gather(call: Call) -> Any:
@@ -141,7 +162,7 @@ def gather(call: Call) -> Any:
     value, dim, indices = call.args
     ids = call.ids(value)
     before = torch.unique(collapse(ids))
-    pieces = [ids.index_select(dim, index) for index in indices]
+    pieces = [_picked(ids, dim, index) for index in indices]
     result = call.answer(call.run(), pieces)
     _mark_taken(call, ids, result)
     for piece in pieces:
@@ -210,7 +231,26 @@ def join(call: Call) -> Tensor:
             parts.append(torch.tensor(INPUT if pinned else PLAIN).expand(tensor.shape))
     if blanks:
         call.site().lines.update(blanks)
-    return call.answer(call.run(), call.func(parts, dim))
+    return call.answer(call.run(), _side_by_side(parts, dim))
+
+
+def _side_by_side(parts: list[Tensor], dim: int) -> Tensor:
+    """Identities one after another along `dim`; axes on which all are constant cost no memory."""
+    thin = [collapse(ids) for ids in parts]
+    shape = list(torch.broadcast_shapes(*(_without(ids.shape, dim) for ids in thin)))
+    whole = list(parts[0].shape)
+    lengths = [ids.shape[dim] for ids in parts]
+    whole[dim] = sum(lengths)
+    filled = [
+        ids.expand(*(length if at == dim else side for at, side in enumerate(shape)))
+        for ids, length in zip(thin, lengths, strict=True)
+    ]
+    return torch.cat(filled, dim).expand(whole)
+
+
+def _without(shape: torch.Size, dim: int) -> torch.Size:
+    """The shape with length one along `dim`."""
+    return torch.Size((*shape[:dim], 1, *shape[dim + 1 :]))
 
 
 def _uniform(constant: Tensor) -> bool:
@@ -243,7 +283,7 @@ def pad(call: Call) -> Tensor:
         mark.lines.update(enumerate(ends))
         shape = [-1 if other == dim else 1 for other in range(ids.dim())]
         wide = [end.view(shape).expand(*before, len(end), *after) for end in ends]
-        ids = torch.cat([wide[0], ids, wide[1]], dim)
+        ids = _side_by_side([wide[0], ids, wide[1]], dim)
     return call.answer(result, ids)
 
 

@@ -173,8 +173,8 @@ class Tracer(TorchFunctionMode):
         return argument
 
 
-_ALIKE = ("batchnorm", "dropout", "instancenorm")
-"""Modules of torch that look at their mode and do the same to channels in both."""
+_ALIKE = ("batchnorm", "dropout", "instancenorm", "torchvision.ops.stochastic_depth")
+"""Where modules are defined that look at their mode and do the same to channels in both."""
 
 
 def _finish(tracer: Tracer, output: Any) -> tuple[torch.Size, int]:
