@@ -14,9 +14,10 @@ class Headway:
 
     Attributes:
         fraction: FLOPs done over FLOPs planned, 0 to 1; 0 before anything is planned.
-        elapsed: seconds that worker processes have spent on the run, all sessions together.
-        left: seconds to go at the speed of the running session; None when it is not running or
-            has not done enough to tell.
+        elapsed: seconds that worker processes have spent on the run, all sessions together, pauses
+            left out.
+        left: seconds to go at the speed of the running session, once it goes on where it is paused;
+            None when it is not running or has not done enough to tell.
     """
 
     fraction: float
@@ -52,15 +53,16 @@ def headway(
     fraction = done / planned if planned else 0.0
     if status["state"] == "finished":
         fraction = 1.0
-    running = status["state"] == "running"
+    running = status["state"] in ("running", "paused")
     elapsed = 0.0
     for session in sessions:
         until = session["ended"] or (now if running else status["heartbeat"])
-        elapsed += max(until - session["started"], 0.0)
+        elapsed += max(until - session["started"] - session["paused"], 0.0)
     left = None
     if running and sessions and sessions[-1]["working"] is not None:
         session = sessions[-1]
         here = done - session["flops_before"]
         if planned and here >= ENOUGH * planned:
-            left = (planned - done) * (now - session["working"]) / here
+            spent = max(now - session["working"] - session["paused"], 0.0)
+            left = (planned - done) * spent / here
     return Headway(fraction=fraction, elapsed=elapsed, left=left)

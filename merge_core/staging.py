@@ -54,6 +54,7 @@ class Stages(Generic[Kind]):
         augment: the recipe's augmentation.
         resume: what an interrupted run already has.
         scores: stage → split → metric → value, of the stages that are over.
+        seed: what is drawn from now on comes from it; the recipe's, unless a run changes it.
     """
 
     def __init__(self, recipe: Kind, device: str, data: Dataset, resume: Resume | None) -> None:
@@ -63,10 +64,11 @@ class Stages(Generic[Kind]):
         self.augment = augmentation(recipe.data.augment)
         self.resume = resume or Resume()
         self.scores: dict[str, Mapping[str, Mapping[str, float]]] = {}
+        self.seed = recipe.seed
 
     def draws(self, purpose: str) -> torch.Generator:
         """The generator for one purpose of the run."""
-        return generator(self.recipe.seed, purpose, self.device)
+        return generator(self.seed, purpose, self.device)
 
     def fresh(self, purpose: str) -> nn.Module:
         """An untrained network of the recipe's architecture."""
@@ -92,7 +94,7 @@ class Stages(Generic[Kind]):
             heldout=self.data.heldout,
             augment=self.augment,
             draws=self.draws(f"train/{stage}"),
-            dropout_seed=derived_seed(self.recipe.seed, f"dropout/{stage}"),
+            dropout_seed=derived_seed(self.seed, f"dropout/{stage}"),
         )
 
     def planned(

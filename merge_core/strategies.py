@@ -6,7 +6,8 @@ gives the same numbers as if the run had never stopped (see `merge_core.staging`
 """
 
 import copy
-from collections.abc import Generator, Iterator
+import dataclasses
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 
 import torch
@@ -26,10 +27,11 @@ from merge_core.events import (
 from merge_core.inspection import describe
 from merge_core.methods import LEARNED_GATES, RANDOM_HALF, Choice, Setting
 from merge_core.methods.output_ensemble import MeanOfOutputs
-from merge_core.recipes import Recipe
+from merge_core.recipes import Recipe, Training
 from merge_core.repair import has_norm_statistics
 from merge_core.stages import RETURNABLE
 from merge_core.staging import Stages, Timer, first_layer
+from merge_core.steering import Steering, seed_in
 from merge_core.training import (
     state_arrays,
     to_array,
@@ -37,7 +39,12 @@ from merge_core.training import (
 
 
 def merge(
-    recipe: Recipe, device: str, *, data_dir: Path, resume: Resume | None = None
+    recipe: Recipe,
+    device: str,
+    *,
+    data_dir: Path,
+    resume: Resume | None = None,
+    steering: Callable[[], Steering] | None = None,
 ) -> Iterator[Event]:
     """Train two teachers, merge them into one network, and judge it.
 
@@ -46,25 +53,43 @@ def merge(
         device: "cpu", "cuda" or "mps".
         data_dir: where downloaded data sets lie.
         resume: what an interrupted run of the same recipe and device already has.
+        steering: gives the recipe's steering with all that was added to it since; asked before
+            every epoch of the gate stage.
 
     Yields:
         A `StagePlanned` for every stage, then the events of each stage that is not over yet, in
-        the order of `merge_core.stages`; last a `StudentReturned`.
+        the order of `merge_core.stages`; last a `StudentReturned`. Where the gate stage was cut
+        short, it and the controls, which get as many epochs, are planned once more.
 
     Raises:
         NetweldError: the data, the network or the training cannot be used; see its message.
     """
-    yield from _Run(recipe, device, load(recipe.data, recipe.seed, data_dir), resume).events()
+    data = load(recipe.data, recipe.seed, data_dir)
+    steering = steering or (lambda: recipe.steering)
+    yield from _Run(recipe, device, data, resume, steering).events()
 
 
 class _Run(Stages[Recipe]):
     """One merge on its way: the data, the networks so far, and what a resume brought along."""
 
-    def __init__(self, recipe: Recipe, device: str, data: Dataset, resume: Resume | None) -> None:
+    def __init__(
+        self,
+        recipe: Recipe,
+        device: str,
+        data: Dataset,
+        resume: Resume | None,
+        steering: Callable[[], Steering],
+    ) -> None:
         super().__init__(recipe, device, data, resume)
         self.trace_seconds = 0.0
+        self.forward = self.forward_big = 0.0
         self.setting = Setting(
-            recipe=recipe, data=self.data, augment=self.augment, draws=self.draws, teachers=2
+            recipe=recipe,
+            data=self.data,
+            augment=self.augment,
+            draws=self.draws,
+            teachers=2,
+            steering=steering,
         )
 
     def events(self) -> Generator[Event, None, None]:
@@ -83,33 +108,40 @@ class _Run(Stages[Recipe]):
         big = yield from self.concatenated(a, b, graph, ensemble)
         big_graph = trace(big, self.example)
         choice = yield from self.chosen(big, big_graph)
+        self.seed = seed_in(recipe.seed, self.recipe.steering, self.recipe.gating.epochs + 1)
         yield from self.cut(choice, big_graph)
         yield from self.controls(a, b, graph, big_graph)
         yield StudentReturned(stage=self.best(RETURNABLE), facts=facts)
 
     def plan(self, network: nn.Module, graph: ChannelGraph) -> Iterator[StagePlanned]:
         recipe = self.recipe
-        forward = sum(flops(network, self.example).values())
+        self.forward = sum(flops(network, self.example).values())
         big = concatenate([network, network], graph)
-        forward_big = sum(flops(big, self.example).values())
-        trained = {
-            "teacher_a": (recipe.teacher, forward),
-            "teacher_b": (recipe.teacher, forward),
-            "ensemble": None,
-            "big": None,
-            "gates": (recipe.gating, forward_big),
-            "cut": None,
-            "norms": None,
-            "fine_tune": (recipe.fine_tune, forward),
-            "random_half": (recipe.fine_tune.over(recipe.extra_epochs), forward),
-            "trained_on": (recipe.teacher.over(recipe.extra_epochs), forward),
+        self.forward_big = sum(flops(big, self.example).values())
+        trained: dict[str, tuple[Training, float] | None] = {
+            "teacher_a": (recipe.teacher, self.forward),
+            "teacher_b": (recipe.teacher, self.forward),
+            **dict.fromkeys(("ensemble", "big", "gates", "cut", "norms")),
+            "fine_tune": (recipe.fine_tune, self.forward),
+            **self.as_long_as_gates(),
         }
         if not has_norm_statistics(network):
             del trained["norms"]
         if recipe.fine_tune.epochs == 0:
             del trained["fine_tune"]
         for stage, job in trained.items():
-            yield self.planned(stage, *(job or ()))
+            training, cost = job or (None, 0.0)
+            yield self.planned(stage, training, cost)
+
+    def as_long_as_gates(self) -> dict[str, tuple[Training, float]]:
+        """The stages whose epochs depend on those of the gate stage."""
+        recipe = self.recipe
+        extra = recipe.extra_epochs
+        return {
+            "gates": (recipe.gating.over(recipe.gate_epochs), self.forward_big),
+            "random_half": (recipe.fine_tune.over(extra), self.forward),
+            "trained_on": (recipe.teacher.over(extra), self.forward),
+        }
 
     def examples(self, stage: str) -> Split:
         """What a stage trains on: the training split, of which each teacher may have one half."""
@@ -156,6 +188,11 @@ class _Run(Stages[Recipe]):
         timer = Timer.now()
         yield self.started("gates")
         choice = yield from LEARNED_GATES.choose(big, graph, self.setting, self.checkpoint("gates"))
+        planned = self.recipe.gate_epochs
+        self.recipe = dataclasses.replace(self.recipe, steering=self.setting.steering())
+        if self.recipe.gate_epochs < planned:
+            for stage, job in self.as_long_as_gates().items():
+                yield self.planned(stage, *job)
         half = {name: float(p.mean()) for name, p in choice.open_probability.items()}
         yield self.finished(
             "gates", choice.network, timer, state_arrays(choice.network), {"mean_open": half}

@@ -32,6 +32,10 @@ class Companion(Protocol):
         """More groups for the optimizer; one with `"fixed": True` keeps its learning rate."""
         ...
 
+    def begin(self, course: "Course") -> bool:
+        """Called before every epoch, also the first after a resume; False ends the training."""
+        ...
+
     def after_step(self, step: int, steps: int) -> None:
         """Called after every optimizer step; `step` counts from 0."""
         ...
@@ -47,6 +51,10 @@ class Alone:
     def parameter_groups(self) -> list[dict[str, Any]]:
         """None."""
         return []
+
+    def begin(self, course: "Course") -> bool:
+        """Every epoch is trained."""
+        return True
 
     def after_step(self, step: int, steps: int) -> None:
         """Nothing to do."""
@@ -112,13 +120,16 @@ def rate_at(training: Training, step: int, steps: int) -> float:
 
 
 def is_classification(split: Split) -> bool:
-    """Whether the targets are classes; otherwise they are numbers to be fitted."""
-    return not split.targets.is_floating_point()
+    """Whether the targets are classes or their probabilities, not numbers to be fitted."""
+    return not split.targets.is_floating_point() or split.targets.shape[1] > 1
 
 
 def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
-    """Mean cross-entropy for classes, mean squared error for numbers; a scalar."""
-    if targets.is_floating_point():
+    """Mean cross-entropy for classes, mean squared error for numbers; a scalar.
+
+    Targets with several columns are probabilities of classes, those with one column numbers.
+    """
+    if targets.is_floating_point() and targets.shape[1] == 1:
         return functional.mse_loss(outputs, targets)
     return functional.cross_entropy(outputs, targets)
 
@@ -162,6 +173,7 @@ class Course:
         steps: steps in all epochs.
         rate: the learning rate of the step at hand.
         optimizer: moves the weights.
+        dropout_seed: the job's, unless its companion gives another one.
 
     Args:
         job: what is trained, on what, how.
@@ -194,6 +206,7 @@ class Course:
         self.epoch = 0 if checkpoint is None else _restore(job, self.optimizer, checkpoint)
         self.step = self.epoch * self.per_epoch
         self.rate = training.learning_rate
+        self.dropout_seed = job.dropout_seed
         self._losses: list[Tensor] = []
 
     def begin(self, order: Tensor | None = None) -> None:
@@ -232,7 +245,8 @@ class Course:
         with torch.no_grad():
             self._loss += self._losses[-1].double() * len(batch)
             if is_classification(job.train):
-                self._hits += (outputs.argmax(1) == targets).sum()
+                classes = targets.argmax(1) if targets.is_floating_point() else targets
+                self._hits += (outputs.argmax(1) == classes).sum()
         self._seen += len(batch)
 
     def move(self) -> None:
@@ -287,10 +301,10 @@ def fit(job: Job, checkpoint: Arrays | None = None) -> Iterator[Progress | Epoch
     """
     course = Course(job, checkpoint)
     last_progress = time.monotonic()
-    while course.epoch < job.training.epochs:
+    while course.epoch < job.training.epochs and job.companion.begin(course):
         course.begin()
         with torch.random.fork_rng():
-            torch.manual_seed(job.dropout_seed + course.epoch)
+            torch.manual_seed(course.dropout_seed + course.epoch)
             for _ in range(course.per_epoch):
                 course.backward()
                 course.move()

@@ -5,6 +5,7 @@ It writes what happens to the store and obeys the commands it finds there. Its h
 """
 
 import argparse
+import math
 import os
 import platform
 import signal
@@ -15,20 +16,24 @@ import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType, TracebackType
+from types import TracebackType
 from typing import Any, Self
 
 from merge_core import places
 from merge_core.errors import NetweldError, StoreError
-from merge_core.events import EpochFinished, Event, Progress, Resume
-from merge_core.recipes import Averaging, Comparison, Coupling, Experiment, Recipe
+from merge_core.events import EpochFinished, Event, Progress, Resume, StagePlanned
+from merge_core.hearing import Ears, Stopped
+from merge_core.recipes import Averaging, Comparison, Coupling, Experiment, Recipe, Refit
+from merge_core.steering import Steering
 from merge_core.store import RunWriter, Store
 
 CHECKPOINT_SECONDS = 2.0
 """At most one checkpoint in this time: what a killed run loses, and what checkpoints cost."""
-POLL_SECONDS = 0.2
-"""At most one look at the command queue in this time."""
+SERIES = 24
+SERIES_BYTES = 2**30
 BEAT_SECONDS = 1.0
+PROGRESS_SECONDS = 0.2
+"""At most one `Progress` is written in this time in the middle of a long computation."""
 
 Note = Callable[[str, Any], None]
 
@@ -53,13 +58,10 @@ class Work:
     inputs: tuple[Path, ...]
     note: Note
     pulse: Callable[[Progress], None]
+    steering: Callable[[], Steering]
 
 
 Strategy = Callable[[Work], Iterator[Event]]
-
-
-class _Stopped(Exception):
-    """Somebody asked the run to stop; the message is the sentence for its status."""
 
 
 def carry_out(work: Work) -> Iterator[Event]:
@@ -86,7 +88,13 @@ def carry_out(work: Work) -> Iterator[Event]:
         case Recipe() as recipe:
             from merge_core.strategies import merge
 
-            yield from merge(recipe, device, resume=work.resume, data_dir=data)
+            yield from merge(
+                recipe, device, resume=work.resume, data_dir=data, steering=work.steering
+            )
+        case Refit() as recipe:
+            from merge_core.refits.strategy import refit
+
+            yield from refit(recipe, device, resume=work.resume, data_dir=data)
         case Coupling() as recipe:
             from merge_core.coupling import couple
 
@@ -125,6 +133,11 @@ class _Heart(threading.Thread):
                 self.failure = error
                 return
 
+    def require_sound(self) -> None:
+        """Raise what it died of."""
+        if self.failure is not None:
+            raise self.failure
+
     def __enter__(self) -> Self:
         self.start()
         return self
@@ -139,42 +152,56 @@ class _Heart(threading.Thread):
         self.join()
 
 
-class _Ears:
-    """Hears commands from the queue and signals from the system, between two events."""
+class _Checkpoints:
+    """Writes a checkpoint now and then, and keeps some of the gate stage's as long as the run.
 
-    def __init__(self, store: Store, name: str, writer: RunWriter, after: int) -> None:
-        self._store = store
-        self._name = name
+    From those that are kept the run can be forked. They are at most `SERIES` at equal distances,
+    after every epoch where the stage has no more, and no more than fit in `SERIES_BYTES`, which may
+    be none of a very large network. As many again can be added by whoever steers: before an epoch
+    from which something changes, and where the run was paused at the end of an epoch.
+    """
+
+    def __init__(self, writer: RunWriter, kept: set[int]) -> None:
         self._writer = writer
-        self._heard = after
-        self._next_look = 0.0
-        self.signal: int | None = None
+        self._kept = kept
+        self._saved = time.monotonic()
+        self._epochs = 0
+        self._bytes = 0
+        self.steering: Callable[[], Steering] = tuple
 
-    def catch(self, number: int, frame: FrameType | None) -> None:
-        """Signal handler: only remember."""
-        self.signal = number
+    def planned(self, event: StagePlanned) -> None:
+        """Learn how long the gate stage is; it can get shorter, but the distances stay."""
+        if event.stage == "gates":
+            self._epochs = max(self._epochs, event.epochs)
 
-    def obey(self) -> None:
-        """Carry out what was asked for.
+    def after(self, event: EpochFinished) -> None:
+        """Write one after this epoch if it is time."""
+        if event.stage == "gates":
+            most = self._most(event)
+            if most and event.epoch % math.ceil(self._epochs / most) == 0:
+                self._write(event, kept=True)
+            elif any(steer.epoch == event.epoch + 1 for steer in self.steering()):
+                self.keep(event)
+        if time.monotonic() - self._saved >= CHECKPOINT_SECONDS:
+            self._write(event, kept=False)
 
-        Raises:
-            _Stopped: the run shall stop; already acknowledged.
-            StoreError: the run is no longer in the index.
-        """
-        if self.signal is not None:
-            raise _Stopped(f"Stopped by the signal {signal.Signals(self.signal).name}.")
-        now = time.monotonic()
-        if now < self._next_look:
-            return
-        self._next_look = now + POLL_SECONDS
-        stopping = False
-        for command in self._store.commands(self._name, after=self._heard):
-            self._heard = command.id
-            if command.verb == "stop":
-                self._writer.acknowledge(command.id)
-                stopping = True
-        if stopping:
-            raise _Stopped("Stopped as asked.")
+    def keep(self, event: EpochFinished) -> None:
+        """Keep the state after this epoch, unless too many are kept already."""
+        wanted = event.stage == "gates" and event.epoch not in self._kept
+        if wanted and len(self._kept) < 2 * self._most(event):
+            self._write(event, kept=True)
+
+    def _most(self, event: EpochFinished) -> int:
+        """How many are kept at equal distances."""
+        if not self._bytes:
+            self._bytes = sum(array.nbytes for array in event.checkpoint().values())
+        return min(SERIES, SERIES_BYTES // max(self._bytes, 1))
+
+    def _write(self, event: EpochFinished, *, kept: bool) -> None:
+        self._writer.checkpoint(event.stage, event.epoch, event.checkpoint(), kept=kept)
+        if kept:
+            self._kept.add(event.epoch)
+        self._saved = time.monotonic()
 
 
 def run(store: Store, name: str, strategy: Strategy, after: int = 0) -> int:
@@ -196,44 +223,64 @@ def run(store: Store, name: str, strategy: Strategy, after: int = 0) -> int:
         if reader.status()["state"] == "finished":
             raise StoreError(f"Run {name} is finished; look at it with `netweld show {name}`.")
     with store.writer(name) as writer:
-        ears = _Ears(store, name, writer, after)
+        with store.open(name) as reader:
+            recipe = reader.recipe
+            kept = {p.epoch for p in reader.fork_points() if p.epoch is not None}
+        checkpoints = _Checkpoints(writer, kept)
+        heart = _Heart(writer)
+        ears = Ears(
+            store, writer, name, recipe, after, keep=checkpoints.keep, check=heart.require_sound
+        )
         handlers = {
             number: signal.signal(number, ears.catch) for number in (signal.SIGTERM, signal.SIGINT)
         }
         try:
-            with _Heart(writer) as heart:
-                return _work(store, name, writer, strategy, ears, heart)
+            with heart:
+                status = _work(store, name, writer, strategy, ears, heart, checkpoints)
+                ears.close()
+                return status
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
 
 
 def _work(
-    store: Store, name: str, writer: RunWriter, strategy: Strategy, ears: _Ears, heart: _Heart
+    store: Store,
+    name: str,
+    writer: RunWriter,
+    strategy: Strategy,
+    ears: Ears,
+    heart: _Heart,
+    checkpoints: _Checkpoints,
 ) -> int:
+    def steering() -> Steering:
+        return ears.recipe.steering if isinstance(ears.recipe, Recipe) else ()
+
+    checkpoints.steering = steering
     try:
         with store.open(name) as reader:
             work = Work(
-                recipe=reader.recipe,
+                recipe=ears.recipe,
                 device=reader.facts()["device_asked"],
                 resume=reader.resume() if writer.resumed else None,
                 inputs=tuple(reader.inputs()),
                 note=writer.fact,
                 pulse=_pulse(writer, ears),
+                steering=steering,
             )
-        ears.obey()
-        saved = time.monotonic()
+            answered = {answer.command for answer in reader.answers()}
+        ears.begin(answered)
         for event in strategy(work):
             # First the rows, then the checkpoint: a run that dies in between repeats the epoch,
             # in the other order its rows would be lost.
             writer.write(event)
-            if isinstance(event, EpochFinished) and time.monotonic() - saved >= CHECKPOINT_SECONDS:
-                writer.checkpoint(event.stage, event.epoch, event.checkpoint())
-                saved = time.monotonic()
-            if heart.failure is not None:
-                raise heart.failure
-            ears.obey()
-    except _Stopped as stopped:
+            if isinstance(event, StagePlanned):
+                checkpoints.planned(event)
+            elif isinstance(event, EpochFinished):
+                checkpoints.after(event)
+            heart.require_sound()
+            ears.obey(event)
+    except Stopped as stopped:
         writer.finish("stopped", str(stopped))
         return 3
     except NetweldError as error:
@@ -252,13 +299,13 @@ def _work(
     return 0
 
 
-def _pulse(writer: RunWriter, ears: _Ears) -> Callable[[Progress], None]:
+def _pulse(writer: RunWriter, ears: Ears) -> Callable[[Progress], None]:
     """What a strategy calls in the middle of a long computation."""
     written = time.monotonic()
 
     def pulse(event: Progress) -> None:
         nonlocal written
-        if time.monotonic() - written >= POLL_SECONDS:
+        if time.monotonic() - written >= PROGRESS_SECONDS:
             writer.write(event)
             written = time.monotonic()
         ears.obey()

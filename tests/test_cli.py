@@ -304,7 +304,7 @@ def test_interrupt_stops_the_run_and_says_how_to_go_on(store: Store):
     assert f"netweld resume {run.name}" in error
     assert "Traceback" not in error
     with store.open(run.name) as reader:
-        assert len(reader.acknowledgements()) == 1
+        assert len(reader.answers()) == 1
 
 
 @pytest.mark.skipif(os.name != "posix", reason="sends a signal")

@@ -10,7 +10,7 @@ import torch
 from small import small
 from torch import nn
 
-from merge_core import compared, methods, worker
+from merge_core import compared, hearing, methods, worker
 from merge_core.catalogue import METHODS
 from merge_core.cli import comparing, results
 from merge_core.data import load
@@ -222,7 +222,7 @@ def test_stopped_anywhere_it_goes_on_to_the_same_numbers(
     home: Store, stage: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The wish to stop is heard in the middle of a stage, also where no event is yielded."""
-    monkeypatch.setattr(worker, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(hearing, "POLL_SECONDS", 0.0)
     run = merged_run(home, "digits")
     whole = compare(home, run)
     with home.open(run) as reader:

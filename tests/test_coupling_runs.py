@@ -9,7 +9,7 @@ import pytest
 from streamlit.testing.v1 import app_test
 from test_pages import MetNavigation, opened, words
 
-from merge_core import compared, export, places, worker
+from merge_core import compared, export, hearing, places, worker
 from merge_core.cli import results
 from merge_core.data import load
 from merge_core.errors import StoreError
@@ -60,7 +60,7 @@ def test_a_run_that_is_stopped_goes_on_to_the_same_numbers(
     store: Store, made: dict[str, str], name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(worker, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(worker, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(hearing, "POLL_SECONDS", 0.0)
     run = store.create(small(name), "cpu")
     seen: list[Event] = []
 

@@ -13,7 +13,7 @@ from made_up_run import PLAN, SPACE, kept, made_up, metrics_at, recipe
 from merge_core.errors import RecipeError, StoreError
 from merge_core.events import EpochFinished, StageFinished
 from merge_core.recipes import Comparison
-from merge_core.store import Store
+from merge_core.store import Answer, Store
 
 
 @pytest.fixture
@@ -516,7 +516,7 @@ def test_commands_are_queued_in_order(store: Store):
     assert [c.id for c in store.commands(name, after=first)] == [second]
 
 
-def test_acknowledgement_says_where_the_command_took_effect(store: Store):
+def test_answer_says_where_the_command_took_effect(store: Store):
     name = store.create(recipe(), "cpu")
     command = store.command(name, "stop")
     with store.writer(name) as writer:
@@ -524,11 +524,23 @@ def test_acknowledgement_says_where_the_command_took_effect(store: Store):
             writer.write(event)
             if isinstance(event, EpochFinished) and event.epoch == 3:
                 break
-        writer.acknowledge(command)
+        writer.answer(
+            Answer(
+                command=command,
+                verb="stop",
+                arguments={},
+                stage=writer.stage,
+                epoch=None,
+                step=writer.step,
+                refused=False,
+                words="stopped",
+                time=1.5,
+            )
+        )
         writer.finish("stopped", "Stopped as asked.")
     with store.open(name) as reader:
-        (row,) = reader.acknowledgements()
-        assert (row["command"], row["stage"], row["step"]) == (command, "teacher_a", 30)
+        (answer,) = reader.answers()
+        assert (answer.command, answer.stage, answer.step) == (command, "teacher_a", 30)
         assert reader.status()["message"] == "Stopped as asked."
 
 

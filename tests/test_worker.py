@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from made_up_run import PLAN, made_up, recipe
 
-from merge_core import worker
+from merge_core import hearing, worker
 from merge_core.errors import DataError, StoreError
 from merge_core.events import EpochFinished, Event, Resume, StageStarted
 from merge_core.store import Store
@@ -45,7 +45,7 @@ def store(tmp_path: Path) -> Store:
 def often(monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint after every epoch and a look for commands after every event."""
     monkeypatch.setattr(worker, "CHECKPOINT_SECONDS", 0.0)
-    monkeypatch.setattr(worker, "POLL_SECONDS", 0.0)
+    monkeypatch.setattr(hearing, "POLL_SECONDS", 0.0)
 
 
 def plain(work: worker.Work) -> Iterator[Event]:
@@ -101,8 +101,8 @@ def test_stop_command_then_resume(store: Store, uninterrupted: dict[str, Any], a
     with store.open(name) as reader:
         status = reader.status()
         assert status["state"] == "stopped"
-        (told,) = reader.acknowledgements()
-        assert (told["stage"], told["step"]) == (status["stage"], status["step"])
+        (told,) = reader.answers()
+        assert (told.stage, told.step) == (status["stage"], status["step"])
     last = store.commands(name)[-1].id
     assert worker.run(store, name, plain, after=last) == 0
     assert rows(store, name) == uninterrupted

@@ -88,9 +88,10 @@ def _show_sessions(reader: RunReader) -> None:
         origin = f", from {session['resumed_from']}" if session["resumed_from"] else ""
         end = f" to {time_of(session['ended'])}" if session["ended"] else ""
         typer.echo(f"Process {session['pid']}: {time_of(session['started'])}{end}{origin}.")
-    for row in reader.acknowledgements():
-        stage = stage_title(row["stage"]) if row["stage"] else "before the first stage"
-        typer.echo(f"Command {row['command']} took effect: {stage}, step {row['step']}.")
+    for answer in reader.answers():
+        stage = stage_title(answer.stage) if answer.stage else "before the first stage"
+        words = f"refused: {answer.words}" if answer.refused else f"{answer.words}."
+        typer.echo(f"Command {answer.command}, {stage}, step {answer.step}: {words}")
 
 
 def _settings(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:

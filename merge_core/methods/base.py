@@ -13,6 +13,7 @@ from merge_core.data import Dataset
 from merge_core.events import Arrays, EpochFinished, Event, Progress
 from merge_core.recipes import Comparison, Recipe
 from merge_core.repair import Shares
+from merge_core.steering import Steering
 
 STEP_COST = 3
 """A training step costs as much as a forward pass and about two for the backward pass."""
@@ -31,6 +32,7 @@ class Setting:
         teachers: how many there are.
         examples: training examples that statistics are measured on.
         pulse: called between two batches of statistics; it may raise to stop the run.
+        steering: what has changed in the gate stage so far; asked before every epoch.
     """
 
     recipe: Recipe | Comparison
@@ -40,6 +42,7 @@ class Setting:
     teachers: int
     examples: int = 2000
     pulse: Callable[[], None] = lambda: None
+    steering: Callable[[], Steering] = tuple
 
     @property
     def example(self) -> Tensor:

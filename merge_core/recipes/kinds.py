@@ -1,5 +1,6 @@
 """The kinds of recipes: a merge, a comparison of ways to merge, and trainings that tie networks."""
 
+import dataclasses
 import difflib
 from dataclasses import dataclass
 
@@ -9,6 +10,7 @@ from merge_core.recipes.experiment import FIRST_KIND, Experiment, parsed
 from merge_core.recipes.parts import Gates, Training, require
 from merge_core.recipes.reading import build
 from merge_core.recipes.tied import Averaging, Coupling
+from merge_core.steering import MOST_STEERS, Steer, Steering, length, require_fitting
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,6 +31,8 @@ class Recipe(Experiment):
         gates: the gates of the big student.
         gating: training of the big student's weights while the gates learn.
         fine_tune: training of the student after the cut.
+        steering: what changed in the gate stage while it ran, in the order in which it was changed;
+            see `merge_core.steering`. A recipe with it gives the numbers of the steered run.
     """
 
     kind = FIRST_KIND
@@ -37,6 +41,7 @@ class Recipe(Experiment):
     gates: Gates
     gating: Training
     fine_tune: Training
+    steering: Steering = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -52,11 +57,32 @@ class Recipe(Experiment):
             self.gating.epochs,
             "gates must learn before the cut; give 1 epoch or more",
         )
+        require(
+            len(self.steering) <= MOST_STEERS,
+            "steering",
+            f"{len(self.steering)} changes",
+            f"at most {MOST_STEERS} can be kept",
+        )
+        for steer in self.steering:
+            require_fitting(steer, self.gating.epochs)
+
+    @property
+    def gate_epochs(self) -> int:
+        """Epochs of the gate stage, which steering may cut short."""
+        return length(self.gating.epochs, self.steering)
 
     @property
     def extra_epochs(self) -> int:
         """Epochs that the merge spends after the teachers; each control gets as many."""
-        return self.gating.epochs + self.fine_tune.epochs
+        return self.gate_epochs + self.fine_tune.epochs
+
+    def steered(self, steer: Steer) -> "Recipe":
+        """The recipe with one more change.
+
+        Raises:
+            RecipeError: the change does not fit the gate stage.
+        """
+        return dataclasses.replace(self, steering=(*self.steering, steer))
 
 
 @dataclass(frozen=True, kw_only=True)

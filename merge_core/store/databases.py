@@ -8,8 +8,12 @@ import psutil
 
 from merge_core.errors import StoreError
 
-SCHEMA = 1
-"""Version of the tables; kept as `user_version` in every database."""
+SCHEMA = 2
+"""Version of the tables; kept as `user_version` in every database.
+
+Whoever writes to a database of an older version brings it up to date first (`UPGRADES`); readers,
+which never write, understand all versions from 1 on.
+"""
 
 PATIENCE = 15.0
 """Seconds without a heartbeat after which a running worker counts as lost."""
@@ -22,6 +26,8 @@ CREATE TABLE commands(
     id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL, verb TEXT NOT NULL,
     arguments TEXT NOT NULL, issued REAL NOT NULL);
 CREATE INDEX commands_of_run ON commands(run, id);
+CREATE TABLE forks(
+    run TEXT PRIMARY KEY, parent TEXT NOT NULL, stage TEXT NOT NULL, epoch INTEGER);
 """
 
 RUN_TABLES = """
@@ -49,15 +55,38 @@ CREATE TABLE artifacts(
     name TEXT PRIMARY KEY, file TEXT NOT NULL, sha256 TEXT NOT NULL, bytes INTEGER NOT NULL,
     written REAL NOT NULL, stage TEXT NOT NULL, epoch INTEGER);
 CREATE TABLE acknowledgements(
-    command INTEGER PRIMARY KEY, stage TEXT, step INTEGER NOT NULL, time REAL NOT NULL);
+    command INTEGER PRIMARY KEY, stage TEXT, step INTEGER NOT NULL, time REAL NOT NULL,
+    verb TEXT NOT NULL DEFAULT 'stop', arguments TEXT NOT NULL DEFAULT '{}', epoch INTEGER,
+    refused INTEGER NOT NULL DEFAULT 0, words TEXT NOT NULL DEFAULT 'stopped');
 CREATE TABLE sessions(
     id INTEGER PRIMARY KEY, pid INTEGER NOT NULL, started REAL NOT NULL, working REAL,
-    flops_before REAL, ended REAL, resumed_from TEXT);
+    flops_before REAL, ended REAL, resumed_from TEXT, paused REAL NOT NULL DEFAULT 0);
 """
+
+UPGRADES: dict[str, dict[int, str]] = {
+    INDEX_TABLES: {
+        1: """
+CREATE TABLE forks(
+    run TEXT PRIMARY KEY, parent TEXT NOT NULL, stage TEXT NOT NULL, epoch INTEGER);
+""",
+    },
+    # Version 1 knew no command but "stop".
+    RUN_TABLES: {
+        1: """
+ALTER TABLE acknowledgements ADD COLUMN verb TEXT NOT NULL DEFAULT 'stop';
+ALTER TABLE acknowledgements ADD COLUMN arguments TEXT NOT NULL DEFAULT '{}';
+ALTER TABLE acknowledgements ADD COLUMN epoch INTEGER;
+ALTER TABLE acknowledgements ADD COLUMN refused INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE acknowledgements ADD COLUMN words TEXT NOT NULL DEFAULT 'stopped';
+ALTER TABLE sessions ADD COLUMN paused REAL NOT NULL DEFAULT 0;
+""",
+    },
+}
+"""Tables → version → what brings them to the next version."""
 
 
 def create(path: Path, tables: str) -> sqlite3.Connection:
-    """Open a database for writing; make its tables when it is new.
+    """Open a database for writing; make its tables when it is new, upgrade them when they are old.
 
     Raises:
         StoreError: another version of netweld wrote it, or it cannot be opened.
@@ -68,13 +97,15 @@ def create(path: Path, tables: str) -> sqlite3.Connection:
         database.row_factory = sqlite3.Row
         database.execute("PRAGMA journal_mode = WAL")
         database.execute("PRAGMA synchronous = NORMAL")
-        if version(database) == 0:
-            # Two processes may both see a new file: the second waits here and then finds tables.
+        if version(database) < SCHEMA:
+            # Two processes may both see this: the second waits here and then finds it done.
             database.execute("BEGIN IMMEDIATE")
-            if version(database) == 0:
-                for statement in tables.split(";"):
-                    database.execute(statement)
-                database.execute(f"PRAGMA user_version = {SCHEMA}")
+            found = version(database)
+            scripts = [tables] if found == 0 else []
+            scripts += [UPGRADES[tables].get(old, "") for old in range(found or SCHEMA, SCHEMA)]
+            for statement in ";".join(scripts).split(";"):
+                database.execute(statement)
+            database.execute(f"PRAGMA user_version = {max(found, SCHEMA)}")
             database.execute("COMMIT")
         _check_version(database, path)
     except sqlite3.Error as error:
@@ -125,10 +156,10 @@ def version(database: sqlite3.Connection) -> int:
 
 def _check_version(database: sqlite3.Connection, path: Path) -> None:
     found = version(database)
-    if found not in (0, SCHEMA):  # 0: somebody is making its tables at this moment
+    if not 0 <= found <= SCHEMA:  # 0: somebody is making its tables at this moment
         raise StoreError(
             f"{path.name} in {path.parent} has table version {found}, but this netweld reads "
-            f"version {SCHEMA}; use the netweld that wrote it, or another NETWELD_HOME."
+            f"versions 1 to {SCHEMA}; use the netweld that wrote it, or another NETWELD_HOME."
         )
 
 

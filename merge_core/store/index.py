@@ -15,7 +15,7 @@ from typing import Any
 
 from merge_core import places
 from merge_core.errors import RecipeError, StoreError
-from merge_core.recipes import Experiment
+from merge_core.recipes import Experiment, Recipe
 from merge_core.store.databases import (
     INDEX_TABLES,
     RUN_TABLES,
@@ -26,7 +26,9 @@ from merge_core.store.databases import (
     unreadable,
     version,
 )
+from merge_core.store.forks import take_over
 from merge_core.store.reader import INPUTS, RunReader
+from merge_core.store.steered import Branch, ForkPoint
 from merge_core.store.summaries import RunSummary, parsed, summary, unreadable_run
 from merge_core.store.writer import RunWriter
 
@@ -118,6 +120,68 @@ class Store:
                 (name, recipe.to_json(), recipe.name, recipe.preset, recipe.seed, device, created),
             )
         return name
+
+    def fork(self, parent: str, recipe: Recipe, point: ForkPoint) -> str:
+        """Enter a new run that shares another one's past; returns its name.
+
+        It is queued: its worker goes on from the point. Deleting the parent leaves it whole.
+
+        Args:
+            parent: a merge in any state, or a sample.
+            recipe: the fork's; it gives the parent's numbers up to the point.
+            point: where it branches off.
+
+        Raises:
+            StoreError: there is no such run, it has no such point, one of its files is missing, or
+                the home directory cannot be written.
+        """
+        created = time.time()
+        with self.open(parent) as reader:
+            if point not in reader.fork_points():
+                raise StoreError(
+                    f"Run {parent} cannot be forked from {point}, of which nothing was kept; "
+                    f"`netweld show {parent}` lists the moments that it can be forked from."
+                )
+            try:
+                name, directory = self._new_directory(
+                    f"{recipe.name}-{recipe.preset}-s{recipe.seed}"
+                )
+                facts = {
+                    "name": name,
+                    "schema": SCHEMA,
+                    "recipe": json.loads(recipe.to_json()),
+                    "device_asked": reader.device,
+                    "created": created,
+                    "forked": {"parent": parent, "stage": point.stage, "epoch": point.epoch},
+                }
+                try:
+                    take_over(reader, directory, facts, point)
+                except BaseException:
+                    shutil.rmtree(directory, ignore_errors=True)
+                    raise
+            except (OSError, sqlite3.Error) as error:
+                raise StoreError(
+                    f"Run {parent} cannot be forked ({error}); mend that and try again."
+                ) from error
+            row = (name, recipe.to_json(), recipe.name, recipe.preset, recipe.seed, reader.device)
+        with self._steering() as index:
+            index.execute("INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)", (*row, created))
+            index.execute(
+                "INSERT INTO forks VALUES (?, ?, ?, ?)", (name, parent, point.stage, point.epoch)
+            )
+        return name
+
+    def forks(self) -> list[Branch]:
+        """Every run that was forked from another, oldest first; the other may be gone."""
+        rows = self._indexed("SELECT * FROM forks ORDER BY rowid", since=2)
+        return [
+            Branch(
+                run=row["run"],
+                parent=row["parent"],
+                point=ForkPoint(stage=row["stage"], epoch=row["epoch"]),
+            )
+            for row in rows
+        ]
 
     def _new_directory(self, stem: str) -> tuple[str, Path]:
         """A fresh run name and its directory; making the directory is what claims the name."""
@@ -250,6 +314,7 @@ class Store:
         with self._steering() as index:
             index.execute("DELETE FROM runs WHERE name = ?", (name,))
             index.execute("DELETE FROM commands WHERE run = ?", (name,))
+            index.execute("DELETE FROM forks WHERE run = ?", (name,))
         if held is not None:
             held.release()
             shutil.rmtree(directory, ignore_errors=True)
@@ -286,12 +351,13 @@ class Store:
                 )
             raise _unknown(name, self.names())
 
-    def _indexed(self, query: str, *values: object) -> list[sqlite3.Row]:
+    def _indexed(self, query: str, *values: object, since: int = 1) -> list[sqlite3.Row]:
+        """What a query finds; nothing in an index of a version before `since`."""
         if not self._index.exists():
             return []
         with closing(look(self._index)) as index:
             try:
-                return index.execute(query, values).fetchall() if version(index) else []
+                return index.execute(query, values).fetchall() if version(index) >= since else []
             except sqlite3.Error as error:
                 raise unreadable(self._index, error) from error
 

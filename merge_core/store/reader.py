@@ -16,6 +16,7 @@ from merge_core.progress import Headway, headway
 from merge_core.recipes import Comparison, Experiment, Recipe, from_json, with_article
 from merge_core.store import artifacts
 from merge_core.store.databases import PATIENCE, alive, look, unreadable
+from merge_core.store.steered import Answer, Branch, ForkPoint
 
 INPUTS = "inputs"
 """The folder of a run with the files that were given to it."""
@@ -68,7 +69,10 @@ class RunReader:
 
     @property
     def recipe(self) -> Experiment:
-        """The recipe of the run; RecipeError when this version of netweld cannot read it."""
+        """The recipe of the run, as steered so far: a new run of it gives the same numbers.
+
+        RecipeError when this version of netweld cannot read it.
+        """
         return from_json(json.dumps(self.facts()["recipe"]))
 
     @property
@@ -107,9 +111,9 @@ class RunReader:
         """What the run is doing.
 
         Returns:
-            "state" ("queued", "running", "finished", "stopped", "failed" or "lost": it should be
-            running, but its worker is gone), "stage", "step", "message" (a sentence or empty),
-            "pid" and "heartbeat" of the last worker.
+            "state" ("queued", "running", "paused", "finished", "stopped", "failed" or "lost": it
+            should be running, but its worker is gone), "stage", "step", "message" (a sentence or
+            empty), "pid" and "heartbeat" of the last worker.
         """
         rows = self._rows("SELECT state, stage, step, message, pid, heartbeat FROM status")
         if not rows:
@@ -122,7 +126,7 @@ class RunReader:
                 "heartbeat": None,
             }
         status = rows[0]
-        if status["state"] == "running":
+        if status["state"] in ("running", "paused"):
             silence = time.time() - status["heartbeat"]
             if silence > PATIENCE or not alive(status["pid"]):
                 status["state"] = "lost"
@@ -279,11 +283,49 @@ class RunReader:
             checkpoint=checkpoint,
         )
 
-    def acknowledgements(self) -> list[dict[str, Any]]:
-        """Rows "command", "stage", "step", "time": where each command took effect."""
-        return self._rows(
-            "SELECT command, stage, step, time FROM acknowledgements ORDER BY command"
-        )
+    def answers(self) -> list[Answer]:
+        """What became of each command, in the order of the commands."""
+        found = []
+        for row in self._rows("SELECT * FROM acknowledgements ORDER BY command"):
+            # A run of the first version of the tables knew no command but this.
+            row = {"verb": "stop", "epoch": None, "words": "stopped", **row}
+            row["refused"] = bool(row.get("refused"))
+            row["arguments"] = json.loads(row.get("arguments", "{}"))
+            found.append(Answer(**row))
+        return found
+
+    def fork_points(self) -> list[ForkPoint]:
+        """The moments that the run can be forked from, in order.
+
+        They are the epochs of the gate stage whose state was kept, and the ends of all stages whose
+        network is there.
+        """
+        stored = self.artifacts()
+        names = {row["name"] for row in stored}
+        points = []
+        for row in self.stages():
+            stage = row["stage"]
+            points += [
+                ForkPoint(stage=stage, epoch=epoch)
+                for epoch in sorted(
+                    each["epoch"]
+                    for each in stored
+                    if each["stage"] == stage and each["name"] not in (stage, "checkpoint")
+                )
+            ]
+            # A sample goes without the network that all stages after its gates are made from.
+            if row["finished"] is None or (stage == "gates" and stage not in names):
+                break
+            points.append(ForkPoint(stage=stage))
+        return points
+
+    def branch(self) -> Branch | None:
+        """Where the run was forked from; None when it was not."""
+        fact = self.facts().get("forked")
+        if fact is None:
+            return None
+        point = ForkPoint(stage=fact["stage"], epoch=fact["epoch"])
+        return Branch(run=self.name, parent=fact["parent"], point=point)
 
     def sessions(self) -> list[dict[str, Any]]:
         """One row per worker process that worked on the run, in order.
@@ -291,13 +333,11 @@ class RunReader:
         Returns:
             Rows "id", "pid", "started", "working" (when its first stage began, or None),
             "flops_before" (done by then), "ended" (None while it runs; the last heartbeat of a
-            process that was killed, filled in by the next one) and "resumed_from" (words, None
-            for the first).
+            process that was killed, filled in by the next one), "resumed_from" (words, None
+            for the first) and "paused" (seconds).
         """
-        return self._rows(
-            "SELECT id, pid, started, working, flops_before, ended, resumed_from "
-            "FROM sessions ORDER BY id"
-        )
+        rows = self._rows("SELECT * FROM sessions ORDER BY id")
+        return [{"paused": 0.0, **row} for row in rows]
 
 
 def _with_nan(row: dict[str, Any]) -> dict[str, Any]:

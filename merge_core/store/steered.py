@@ -5,6 +5,11 @@ from dataclasses import dataclass
 from typing import Any
 
 
+def kept_name(stage: str, epoch: int) -> str:
+    """The name of the artifact with the state after an epoch, where that is kept for forks."""
+    return f"{stage}@{epoch}"
+
+
 @dataclass(frozen=True, kw_only=True)
 class Answer:
     """What a worker made of a command.

@@ -26,8 +26,10 @@ from merge_core.events import (
     StudentReturned,
 )
 from merge_core.progress import flops_done
+from merge_core.recipes import Experiment
 from merge_core.store import artifacts
 from merge_core.store.databases import RUN_TABLES, RunLock, create, unreadable
+from merge_core.store.steered import Answer, kept_name
 
 RUN_FACTS = ("parameters", "forward_flops", "first_layer")
 """Facts of a stage that hold for the whole run; the first stage that knows one gives it."""
@@ -40,7 +42,7 @@ class RunWriter:
     was deleted or cannot be written.
 
     Attributes:
-        resumed: whether a worker had worked on this run before.
+        resumed: whether a worker had worked on this run before, or on the one it was forked from.
         stage: the key of the current stage, None before the first.
         step: optimizer steps done in it.
     """
@@ -72,7 +74,8 @@ class RunWriter:
                 raise _unwritable(name, error) from error
             raise
         self._lock = threading.Lock()
-        self._planned = 0
+        self._planned: dict[str, int] = {}
+        self._pause_counted: float | None = None
         self.stage: str | None = None
         self.step = 0
         try:
@@ -123,7 +126,9 @@ class RunWriter:
 
     def _begin(self) -> tuple[bool, int]:
         with self._transaction() as database:
-            resumed = database.execute("SELECT count(*) FROM status").fetchone()[0] > 0
+            (resumed,) = database.execute(
+                "SELECT EXISTS (SELECT 1 FROM status) OR EXISTS (SELECT 1 FROM stages)"
+            ).fetchone()
             origin = None
             if resumed:
                 row = database.execute(
@@ -153,7 +158,7 @@ class RunWriter:
                 (os.getpid(), now, origin),
             ).lastrowid
         assert session is not None
-        return resumed, session
+        return bool(resumed), session
 
     def _sweep(self) -> None:
         """Remove what a killed worker left half done: files that no row names."""
@@ -184,14 +189,14 @@ class RunWriter:
                     self.fact(key, value)
 
     def _planned_stage(self, event: StagePlanned) -> None:
+        position = self._planned.setdefault(event.stage, len(self._planned))
         with self._transaction() as database:
             database.execute(
                 "INSERT INTO stages(stage, position, epochs, steps, flops) VALUES (?, ?, ?, ?, ?) "
                 "ON CONFLICT(stage) DO UPDATE SET position = excluded.position, "
                 "epochs = excluded.epochs, steps = excluded.steps, flops = excluded.flops",
-                (event.stage, self._planned, event.epochs, event.steps, event.flops),
+                (event.stage, position, event.epochs, event.steps, event.flops),
             )
-        self._planned += 1
 
     def _started(self, event: StageStarted) -> None:
         now = time.time()
@@ -279,29 +284,41 @@ class RunWriter:
                 [(key, json.dumps(event.facts[key])) for key in RUN_FACTS if key in event.facts],
             )
             database.execute("UPDATE status SET stage = ?", (event.stage,))
-            old = self._checkpoint_file(database)
-            database.execute("DELETE FROM artifacts WHERE name = 'checkpoint'")
-        if old:
-            (self._directory / old).unlink(missing_ok=True)
+            old = self._unnamed(database, "DELETE FROM artifacts WHERE name = 'checkpoint'")
+        for file in old:
+            (self._directory / file).unlink(missing_ok=True)
 
-    def checkpoint(self, stage: str, epoch: int, arrays: Arrays) -> None:
+    def checkpoint(self, stage: str, epoch: int, arrays: Arrays, *, kept: bool = False) -> None:
         """Replace the checkpoint by the state after `epoch` epochs of `stage`.
 
         The new file is whole before the row names it, and the old one goes last.
-        """
-        stored = self._save(f"checkpoint-{stage}-{epoch}.safetensors", arrays)
-        with self._transaction() as database:
-            old = self._checkpoint_file(database)
-            database.execute(
-                "INSERT OR REPLACE INTO artifacts VALUES ('checkpoint', ?, ?, ?, ?, ?, ?)",
-                (*stored, time.time(), stage, epoch),
-            )
-        if old and old != stored[0]:
-            (self._directory / old).unlink(missing_ok=True)
 
-    def _checkpoint_file(self, database: sqlite3.Connection) -> str | None:
-        row = database.execute("SELECT file FROM artifacts WHERE name = 'checkpoint'").fetchone()
-        return row["file"] if row else None
+        Args:
+            stage: a stage's key.
+            epoch: how many of its epochs are done.
+            arrays: the state.
+            kept: whether it stays as long as the run, so that the run can be forked from there.
+        """
+        file = f"{stage}-epoch-{epoch}" if kept else f"checkpoint-{stage}-{epoch}"
+        stored = self._save(f"{file}.safetensors", arrays)
+        names = ["checkpoint", *([kept_name(stage, epoch)] if kept else [])]
+        with self._transaction() as database:
+            old = self._unnamed(
+                database,
+                "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?)",
+                *[(name, *stored, time.time(), stage, epoch) for name in names],
+            )
+        for each in old:
+            (self._directory / each).unlink(missing_ok=True)
+
+    def _unnamed(
+        self, database: sqlite3.Connection, change: str, *rows: tuple[object, ...]
+    ) -> set[str]:
+        """Change the table of artifacts; the files that no row names any more."""
+        files = "SELECT file FROM artifacts"
+        before = {row["file"] for row in database.execute(files)}
+        database.executemany(change, rows or [()])
+        return before - {row["file"] for row in database.execute(files)}
 
     def _save(self, file: str, arrays: Arrays) -> tuple[str, str, int]:
         try:
@@ -321,14 +338,60 @@ class RunWriter:
         """Say that the worker is alive."""
         with self._transaction() as database:
             database.execute("UPDATE status SET heartbeat = ?", (time.time(),))
+            self._count_pause(database)
 
-    def acknowledge(self, command: int) -> None:
-        """Say that a command took effect at the current stage and step."""
+    def pause(self) -> None:
+        """Say that the worker waits until it is told to go on."""
+        with self._transaction() as database:
+            database.execute("UPDATE status SET state = 'paused', heartbeat = ?", (time.time(),))
+            self._pause_counted = time.monotonic()
+
+    def go_on(self) -> None:
+        """Say that the pause is over."""
+        with self._transaction() as database:
+            database.execute("UPDATE status SET state = 'running', heartbeat = ?", (time.time(),))
+            self._count_pause(database)
+            self._pause_counted = None
+
+    def _count_pause(self, database: sqlite3.Connection) -> None:
+        """Add the time since the last count to the session's, while the worker waits."""
+        if self._pause_counted is not None:
+            now = time.monotonic()
+            database.execute(
+                "UPDATE sessions SET paused = paused + ? WHERE id = ?",
+                (now - self._pause_counted, self._session),
+            )
+            self._pause_counted = now
+
+    def answer(self, answer: Answer, recipe: Experiment | None = None) -> None:
+        """Say what becomes of a command.
+
+        Args:
+            answer: what is said.
+            recipe: the recipe of the run with the change that the command makes, which is in the
+                store before it acts; None when it changes no numbers.
+        """
         with self._transaction() as database:
             database.execute(
-                "INSERT OR REPLACE INTO acknowledgements VALUES (?, ?, ?, ?)",
-                (command, self.stage, self.step, time.time()),
+                "INSERT OR REPLACE INTO acknowledgements"
+                "(command, verb, arguments, stage, epoch, step, refused, words, time) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+                (
+                    answer.command,
+                    answer.verb,
+                    json.dumps(dict(answer.arguments)),
+                    answer.stage,
+                    answer.epoch,
+                    answer.step,
+                    answer.refused,
+                    answer.words,
+                    answer.time,
+                ),
             )
+            if recipe is not None:
+                database.execute(
+                    "UPDATE facts SET value = ? WHERE key = 'recipe'", (recipe.to_json(),)
+                )
 
     def finish(self, state: Literal["finished", "stopped", "failed"], message: str = "") -> None:
         """End the session: the last thing that a worker writes."""
@@ -337,6 +400,7 @@ class RunWriter:
             database.execute(
                 "UPDATE status SET state = ?, message = ?, heartbeat = ?", (state, message, now)
             )
+            self._count_pause(database)
             database.execute("UPDATE sessions SET ended = ? WHERE id = ?", (now, self._session))
 
 
