@@ -1,5 +1,6 @@
 """An alignment as tables and heat maps, against its arrays taken by hand."""
 
+from base64 import b64decode
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +65,14 @@ def pairs_of(found: Alignment, space: str, measure: str = "correlation") -> pd.D
 
 
 def traces(figure: go.Figure) -> list[dict[str, Any]]:
-    return figure.to_dict()["data"]
+    """The traces of a figure, with places as arrays, which Plotly packs for the browser."""
+    found = figure.to_dict()["data"]
+    for trace in found:
+        for axis in "xy":
+            packed = trace.get(axis)
+            if isinstance(packed, dict):
+                trace[axis] = np.frombuffer(b64decode(packed["bdata"]), packed["dtype"])
+    return found
 
 
 def test_before_the_alignment_there_is_none(store: Store) -> None:
