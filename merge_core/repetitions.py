@@ -12,7 +12,7 @@ import statistics
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from merge_core import places
 from merge_core.errors import StoreError
@@ -41,6 +41,12 @@ STRATEGIES: tuple[Strategy, ...] = (
         key="student",
         title="student",
         note="Two teachers, merged by learned gates, fine-tuned; the best stage by held-out score.",
+    ),
+    Strategy(
+        key="ours",
+        title="ours",
+        note="More teachers, merged without gates by least squares, fine-tuned on what they give "
+        "together; the best stage by held-out score.",
     ),
     Strategy(
         key="bo3",
@@ -75,14 +81,28 @@ STRATEGIES: tuple[Strategy, ...] = (
         title="control: random half",
         note="A random half of both teachers' channels, fine-tuned for the student's extra epochs.",
     ),
+    Strategy(
+        key="ours_random",
+        title="control: ours from random channels",
+        note="As ours, but random channels of its teachers are kept; all else alike.",
+    ),
     Strategy(key="teacher", title="teacher A", note="One teacher as the student finds it."),
     Strategy(key="cut", title="cut", note="The student before it is fine-tuned."),
+    Strategy(
+        key="ours_selected",
+        title="ours, selected",
+        note="Ours before it is fine-tuned: channels selected, readers refitted, no training.",
+    ),
 )
 """Every strategy, in the order of a table."""
+
+WAYS = (("teacher", "cut", "student"), ("ours_selected", "ours"))
+"""Strategies that are stages of one merge, in their order."""
 
 UNITS: dict[str, tuple[str, ...]] = {
     "merge": ("teacher", "bo3", "cut", "student", "trained_on", "random_half"),
     "one_model": ("one_model",),
+    "ours": ("ours_selected", "ours", "ours_random"),
     "shared_start": ("shared_start",),
     "weight_average": ("weight_average",),
     "bo3_big": ("bo3_big",),
@@ -214,7 +234,8 @@ class Results:
     """
 
     def __init__(self, recipe: Recipe, budget: Budget, home: Path | None = None) -> None:
-        self.recipe, self.budget = recipe, budget
+        self.recipe = recipe
+        self.budget: Budget = budget
         self._what = json.dumps(
             {"recipe": json.loads(replace(recipe, seed=0).to_json()), "budget": budget},
             sort_keys=True,
@@ -223,13 +244,31 @@ class Results:
         name = f"{recipe.name}-{recipe.preset}-{budget}-{mark}.jsonl"
         self.path = (home or places.home()) / "tables" / name
 
+    @classmethod
+    def at(cls, path: Path) -> "Results":
+        """The table in a file; its recipe has seed 0.
+
+        Raises:
+            StoreError: the file is no table, or cannot be read.
+            RecipeError: this version of netweld cannot read what it repeats.
+        """
+        first = next(_lines(path), {})
+        if first.keys() != {"recipe", "budget"} or first["budget"] not in get_args(Budget):
+            raise StoreError(
+                f"The file {path} does not begin as a table of netweld does; delete it or put it "
+                f"elsewhere."
+            )
+        made = cls(Recipe.from_json(json.dumps(first["recipe"])), first["budget"])
+        made.path = path
+        return made
+
     def rows(self) -> list[Row]:
         """What is finished, each strategy of a seed once, by seed.
 
         A line that was cut off when the computer went down is passed over.
         """
         found: dict[tuple[int, str], Row] = {}
-        for values in self._lines():
+        for values in _lines(self.path):
             if set(_SCALARS) <= values.keys() <= {field.name for field in fields(Row)}:
                 row = Row(**_frozen(values))
                 found.setdefault((row.seed, row.strategy), row)
@@ -237,25 +276,8 @@ class Results:
 
     def sessions(self) -> list[Session]:
         """When and where its rows were computed, the oldest first; early versions did not say."""
-        told = (values["session"] for values in self._lines() if values.keys() == {"session"})
+        told = (values["session"] for values in _lines(self.path) if values.keys() == {"session"})
         return [Session(**_frozen(values)) for values in told]
-
-    def _lines(self) -> Iterator[dict]:
-        if not self.path.exists():
-            return
-        try:
-            text = self.path.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise StoreError(
-                f"The table {self.path} cannot be read ({error}); mend that, or delete it."
-            ) from error
-        for line in text.splitlines():
-            try:
-                values = json.loads(line)
-            except ValueError:
-                continue
-            if isinstance(values, dict):
-                yield values
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write finished strategies down.
@@ -287,6 +309,25 @@ class Results:
                 f"The table {self.path} cannot be written ({error}); set NETWELD_HOME to a "
                 f"directory that can."
             ) from error
+
+
+def _lines(path: Path) -> Iterator[dict[str, Any]]:
+    """The objects in a file of JSON lines; none where there is no file."""
+    if not path.exists():
+        return
+    try:
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StoreError(
+            f"The table {path} cannot be read ({error}); mend that, or delete it."
+        ) from error
+    for line in text.splitlines():
+        try:
+            values = json.loads(line)
+        except ValueError:
+            continue
+        if isinstance(values, dict):
+            yield values
 
 
 def _frozen(values: Mapping[str, Any]) -> dict[str, Any]:

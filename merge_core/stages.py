@@ -167,10 +167,58 @@ AVERAGING_STAGES: tuple[Stage, ...] = (
 )
 """Workers that are averaged regularly."""
 
+_LETTERS = ("a", "b", "c", "d")
+REFIT_STAGES: tuple[Stage, ...] = (
+    *(
+        Stage(
+            key=f"teacher_{letter}",
+            title=f"Teacher {letter.upper()}",
+            role="teacher",
+            note="A network trained from a seed of its own.",
+        )
+        for letter in _LETTERS
+    ),
+    Stage(
+        key="ensemble",
+        title="Output ensemble",
+        role="bound",
+        note="The mean of all teachers' outputs; costs as many networks at test time.",
+    ),
+    Stage(
+        key="selected",
+        title="Selected",
+        role="merge",
+        note="The channels of all teachers that explain most, readers refitted; no training.",
+    ),
+    Stage(
+        key="selected_norms",
+        title="Selected, norms re-estimated",
+        role="merge",
+        note="The same with its batch-norm statistics measured afresh.",
+    ),
+    Stage(
+        key="tuned",
+        title="Fine-tuned",
+        role="merge",
+        note="The student trained on, for classes also on what the teachers give together.",
+    ),
+    Stage(
+        key="refitted",
+        title="Output refitted",
+        role="merge",
+        note="The fine-tuned student with its output layer fitted once more in closed form.",
+    ),
+    *(stage for stage in STAGES if stage.role == "control"),
+)
+"""A merge without gates."""
+
 STAGE_BY_KEY = {
-    stage.key: stage for stage in (*STAGES, *COMPARISON_STAGES, *COUPLING_STAGES, *AVERAGING_STAGES)
+    stage.key: stage
+    for stage in (*REFIT_STAGES, *STAGES, *COMPARISON_STAGES, *COUPLING_STAGES, *AVERAGING_STAGES)
 }
 RETURNABLE = ("cut", "norms", "fine_tune")
 """The stages whose network may be a merge's result; the best by held-out score is returned."""
 RETURNABLE_AVERAGE = ("average", "average_norms")
 """The same where networks were tied while they trained."""
+RETURNABLE_REFIT = ("selected", "selected_norms", "tuned", "refitted")
+"""The same of a merge without gates."""

@@ -11,7 +11,11 @@ from merge_core.errors import DataError
 
 @dataclass(frozen=True)
 class Split:
-    """Examples: `inputs (n, ...)` float32; `targets (n,)` int64 classes or `(n, 1)` float32."""
+    """Examples: `inputs (n, ...)` float32 with their targets.
+
+    `targets` are `(n,)` int64 classes, `(n, 1)` float32 numbers, or `(n, classes)` float32
+    probabilities of classes.
+    """
 
     inputs: Tensor
     targets: Tensor

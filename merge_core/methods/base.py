@@ -21,28 +21,24 @@ _BATCH = 250
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setting:
-    """The surroundings of a merge: what a method may look at while it chooses.
+class Surroundings:
+    """What a method may look at while it chooses.
 
     Attributes:
-        recipe: the settings.
         data: the examples, on the run's device.
         augment: the recipe's augmentation.
         draws: makes the generator for one purpose, on the run's device.
         teachers: how many there are.
         examples: training examples that statistics are measured on.
         pulse: called between two batches of statistics; it may raise to stop the run.
-        steering: what has changed in the gate stage so far; asked before every epoch.
     """
 
-    recipe: Recipe | Comparison
     data: Dataset
     augment: Callable[[Tensor, torch.Generator], Tensor]
     draws: Callable[[str], torch.Generator]
     teachers: int
     examples: int = 2000
     pulse: Callable[[], None] = lambda: None
-    steering: Callable[[], Steering] = tuple
 
     @property
     def example(self) -> Tensor:
@@ -54,6 +50,19 @@ class Setting:
         for inputs in self.data.train.inputs[: self.examples].split(_BATCH):
             self.pulse()
             yield inputs
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting(Surroundings):
+    """The surroundings of a merge whose method may train.
+
+    Attributes:
+        recipe: the settings.
+        steering: what has changed in the gate stage so far; asked before every epoch.
+    """
+
+    recipe: Recipe | Comparison
+    steering: Callable[[], Steering] = tuple
 
 
 @dataclass(frozen=True, kw_only=True)

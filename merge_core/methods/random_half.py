@@ -7,7 +7,7 @@ from torch import nn
 
 from merge_core.channels import ChannelGraph, concatenate, trace
 from merge_core.events import Arrays, Event
-from merge_core.methods.base import Choice, Merged, Setting, as_sources
+from merge_core.methods.base import Choice, Merged, Setting, Surroundings, as_sources
 
 
 class RandomHalf:
@@ -18,20 +18,20 @@ class RandomHalf:
     source = "a control; no paper"
 
     def choose(
-        self, big: nn.Module, graph: ChannelGraph, setting: Setting, checkpoint: Arrays | None
+        self, big: nn.Module, graph: ChannelGraph, setting: Surroundings, checkpoint: Arrays | None
     ) -> Generator[Event, None, Choice]:
         """Draw the kept channels of every space, each subset equally likely."""
         yield from ()
         return _drawn(big, graph, setting)
 
     def restore(
-        self, big: nn.Module, graph: ChannelGraph, setting: Setting, arrays: Arrays
+        self, big: nn.Module, graph: ChannelGraph, setting: Surroundings, arrays: Arrays
     ) -> Choice:
         """The same draw again; nothing else was learned."""
         return _drawn(big, graph, setting)
 
 
-def _drawn(big: nn.Module, graph: ChannelGraph, setting: Setting) -> Choice:
+def _drawn(big: nn.Module, graph: ChannelGraph, setting: Surroundings) -> Choice:
     draws = setting.draws("random_half")
     kept, ones = {}, {}
     for space in graph.free:

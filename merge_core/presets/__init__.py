@@ -4,18 +4,41 @@ import difflib
 from collections.abc import Sequence
 
 from merge_core.errors import RecipeError
+from merge_core.presets.ours import preset_ours
 from merge_core.presets.paper import PAPER
 from merge_core.presets.preset import Kind, Preset
 from merge_core.presets.quick import QUICK
 from merge_core.presets.tied import TIED
-from merge_core.recipes import Experiment, Recipe
+from merge_core.recipes import Experiment, Recipe, Refit
 
-__all__ = ["PRESETS", "TIED", "Preset", "find_preset", "merge_names", "preset_of", "recipe_names"]
+__all__ = [
+    "OURS",
+    "PRESETS",
+    "TIED",
+    "Preset",
+    "find_preset",
+    "merge_names",
+    "preset_of",
+    "recipe_names",
+]
 
 PRESETS: tuple[Preset[Recipe], ...] = (*QUICK, *PAPER)
 """The presets of merges; `TIED` are those of other trainings."""
 
-_ALL: tuple[Preset[Experiment], ...] = (*PRESETS, *TIED)
+_COST = {"sine-mlp": 2.0, "patch-cnn": 2.99, "digits-cnn": 3.0, "lenet": 3.0, "cifar-vgg11": 3.9}
+"""An epoch of a model's big student in epochs of the model."""
+
+_REFERENCE = {"sine": "paper"}
+"""The preset whose budget `ours` has, where it is not `quick`."""
+
+OURS: tuple[Preset[Refit], ...] = tuple(
+    preset_ours(preset, _COST.get(preset.recipe.model, 4.0))
+    for preset in PRESETS
+    if preset.recipe.preset == _REFERENCE.get(preset.recipe.name, "quick")
+)
+"""The presets `ours` of merges."""
+
+_ALL: tuple[Preset[Experiment], ...] = (*PRESETS, *OURS, *TIED)
 
 
 def merge_names() -> list[str]:

@@ -9,6 +9,7 @@ from merge_core.errors import RecipeError
 from merge_core.recipes.experiment import FIRST_KIND, Experiment, parsed
 from merge_core.recipes.parts import Gates, Training, require
 from merge_core.recipes.reading import build
+from merge_core.recipes.refit import Refit
 from merge_core.recipes.tied import Averaging, Coupling
 from merge_core.steering import MOST_STEERS, Steer, Steering, length, require_fitting
 
@@ -152,7 +153,7 @@ def _listed() -> str:
 
 
 KINDS: dict[str, type[Experiment]] = {
-    each.kind: each for each in (Recipe, Comparison, Coupling, Averaging)
+    each.kind: each for each in (Recipe, Comparison, Coupling, Averaging, Refit)
 }
 
 

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from merge_core.repetitions import Row
 from merge_core.tables.block import Block, Epochs
+from merge_core.tables.ours import Ours
 from merge_core.tables.paper import BestOfThreeBig, Merge, OneModel
 from merge_core.tables.rivals import SharedStart, WeightAverage
 
@@ -33,6 +34,7 @@ _UNITS: dict[str, Unit] = {
     "one_model": OneModel("one_model", wide=False),
     "shared_start": SharedStart(),
     "weight_average": WeightAverage(),
+    "ours": Ours(),
     "bo3_big": BestOfThreeBig(),
     "long_big": OneModel("long_big", wide=True),
 }

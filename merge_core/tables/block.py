@@ -188,14 +188,14 @@ class Block:
         ]
         return self.train(jobs, self.cost)
 
-    def with_norms(self, it: Repetition, student: nn.Module) -> nn.Module:
+    def with_norms(self, it: Repetition, student: nn.Module, batch_size: int) -> nn.Module:
         """The network, or itself with norm statistics re-estimated, by held-out score."""
         if not has_norm_statistics(student):
             return student
         fresh = norms_reestimated(
             student,
             it.data.train,
-            self.recipe.gating.batch_size,
+            batch_size,
             it.augment,
             it.draws("norms"),
         )

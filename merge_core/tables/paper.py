@@ -94,7 +94,7 @@ class Merge:
         for it, gated in zip(block.all, block.train(jobs, block.cost_big), strict=True):
             cut = choice_of(gated, block.big_graph, it.setting).cut(block.big_graph).eval()
             yield block.row(it, "cut", cut, 2 * teacher, recipe.gating.epochs)
-            students.append(block.with_norms(it, cut))
+            students.append(block.with_norms(it, cut, recipe.gating.batch_size))
         tuned = block.tuned(students, "fine_tune", recipe.fine_tune)
         spent = 2 * teacher + recipe.fine_tune.epochs
         for it, student, fine in zip(block.all, students, tuned, strict=True):

@@ -36,7 +36,7 @@ class SharedStart:
         training = block.recipe.fine_tune.over(branch)
         ones, others = (block.tuned(starts, stage, training) for stage in ("branch_a", "branch_b"))
         for it, a, b in zip(block.all, ones, others, strict=True):
-            average = block.with_norms(it, weighted_mean([a, b], [0.5, 0.5]))
+            average = block.with_norms(it, weighted_mean([a, b], [0.5, 0.5]), training.batch_size)
             soup = it.best_of([average, a, b])
             yield block.row(it, "shared_start", soup, start + 2 * branch)
 
@@ -88,4 +88,6 @@ class WeightAverage:
             state = network.state_dict()
             for name, total_of in sums[number].items():
                 state[name].copy_(total_of / last)
-            yield block.row(it, "weight_average", block.with_norms(it, network), total)
+            yield block.row(
+                it, "weight_average", block.with_norms(it, network, usual.batch_size), total
+            )

@@ -1,0 +1,77 @@
+"""The recipe of a merge without gates."""
+
+from dataclasses import dataclass
+
+from merge_core.recipes.experiment import Experiment
+from merge_core.recipes.parts import Training, require
+
+MOST_TEACHERS = 4
+
+
+@dataclass(frozen=True, kw_only=True)
+class Refit(Experiment):
+    """The frozen settings of a merge without gates.
+
+    Teachers, the channels of all of them that explain most by least squares, readers refitted to
+    make up for the others, fine-tuning on what the teachers give together. See `merge_core.refits`.
+
+    Attributes:
+        name: the recipe's name, e.g. "textures".
+        preset: the preset it started from.
+        seed: decides every random draw.
+        data: the examples.
+        model: the architecture of all teachers.
+        teachers: how many there are.
+        teacher: training of each teacher.
+        examples: how many training examples the channels are chosen on.
+        fine_tune: training of the student after the cut.
+        distillation: for classes, the share of the teachers' mean probabilities in what the student
+            is fine-tuned to give; the rest are the true classes.
+    """
+
+    kind = "refit"
+
+    teachers: int = 2
+    teacher: Training
+    examples: int = 2000
+    fine_tune: Training
+    distillation: float = 0.0
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        require(
+            2 <= self.teachers <= MOST_TEACHERS,
+            "teachers",
+            self.teachers,
+            f"2 to {MOST_TEACHERS} teachers can be merged",
+        )
+        require(
+            self.teacher.epochs > 0,
+            "teacher.epochs",
+            self.teacher.epochs,
+            "teachers must be trained; give 1 epoch or more",
+        )
+        require(
+            10 <= self.examples <= 10_000_000,
+            "examples",
+            self.examples,
+            "channels are chosen on 10 examples or more",
+        )
+        require(
+            0 <= self.distillation <= 1,
+            "distillation",
+            self.distillation,
+            "it is a share from 0 to 1",
+        )
+        require(
+            self.distillation == 0 or self.metric == "accuracy",
+            "distillation",
+            self.distillation,
+            "only probabilities of classes are distilled; leave it at 0",
+        )
+        require(
+            self.data.halves == "shared",
+            "data.halves",
+            self.data.halves,
+            "all teachers learn from the same examples; leave it at 'shared'",
+        )

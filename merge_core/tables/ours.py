@@ -1,0 +1,93 @@
+"""The merge without gates, `netweld merge NAME --preset ours`, at the budget of a table."""
+
+import copy
+import dataclasses
+from collections.abc import Iterator, Sequence
+
+from torch import nn
+
+from merge_core.presets.ours import ours
+from merge_core.recipes import Refit
+from merge_core.refits.selecting import refitted, selected
+from merge_core.refits.strategy import RefitRun
+from merge_core.repair import has_norm_statistics
+from merge_core.repetitions import Row
+from merge_core.tables.block import Block
+from merge_core.training import is_classification
+
+
+class Ours:
+    """The merge of `merge_core.refits`, and the same from random channels, as its control.
+
+    Beside the epochs, the FLOPs of its rows count selecting and refitting, what the teachers give
+    on the training split, and the pass that re-estimates norm statistics.
+    """
+
+    def _recipe(self, block: Block) -> Refit:
+        return ours(block.recipe, block.epochs.long)
+
+    def planned(self, block: Block) -> float:
+        """FLOPs of its training in one repetition."""
+        recipe = self._recipe(block)
+        narrow = recipe.teachers * recipe.teacher.epochs + 2 * recipe.fine_tune.epochs
+        return block.flops(narrow)
+
+    def rows(self, block: Block) -> Iterator[Row]:
+        """Before and after fine-tuning, and the control."""
+        recipe = self._recipe(block)
+        taught = recipe.teachers * recipe.teacher.epochs
+        runs = self._taught(block, recipe)
+        made = [selected(run.teachers, block.graph, run.setting) for run in runs]
+        starts = []
+        for it, one in zip(block.all, made, strict=True):
+            start = block.with_norms(it, one.student, recipe.fine_tune.batch_size)
+            yield block.row(it, "ours_selected", start, taught, more=one.flops)
+            starts.append(start)
+        halves = [selected(run.teachers, block.graph, run.setting, random=True) for run in runs]
+        randoms = [half.student for half in halves]
+        for strategy, stage, networks in (
+            ("ours", "tuned", starts),
+            ("ours_random", "random_half", randoms),
+        ):
+            tuned = self._tuned(block, runs, stage, networks)
+            for it, one, start, end in zip(block.all, made, networks, tuned, strict=True):
+                candidates, more = [start, end], self._beside(block, recipe, start)
+                if not is_classification(it.data.train):
+                    last, refitting = refitted(end, it.data.train)
+                    candidates.append(last)
+                    more += refitting
+                network = it.best_of(candidates)
+                more += one.flops
+                epochs = taught + recipe.fine_tune.epochs
+                yield block.row(it, strategy, network, epochs, more=more)
+
+    def _taught(self, block: Block, recipe: Refit) -> list[RefitRun]:
+        """A run for each repetition, with its trained teachers."""
+        runs = [
+            RefitRun(dataclasses.replace(recipe, seed=it.recipe.seed), it.device, it.data, None)
+            for it in block.all
+        ]
+        jobs = [
+            run.job(stage, run.fresh(stage), recipe.teacher) for run in runs for stage in run.names
+        ]
+        made = block.train(jobs, block.cost)
+        for number, run in enumerate(runs):
+            start = number * recipe.teachers
+            run.teachers = tuple(made[start : start + recipe.teachers])
+        return runs
+
+    def _tuned(
+        self, block: Block, runs: Sequence[RefitRun], stage: str, networks: Sequence[nn.Module]
+    ) -> list[nn.Module]:
+        """Copies of the networks, fine-tuned as a stage of their runs."""
+        jobs = [
+            run.job(stage, copy.deepcopy(network), run.recipe.fine_tune)
+            for run, network in zip(runs, networks, strict=True)
+        ]
+        return block.train(jobs, block.cost)
+
+    def _beside(self, block: Block, recipe: Refit, student: nn.Module) -> float:
+        """FLOPs of what the teachers give on the training split, and of norm statistics."""
+        passes = recipe.teachers if recipe.distillation else 0
+        passes += has_norm_statistics(student)
+        return float(passes * block.cost * block.examples)
