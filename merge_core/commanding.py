@@ -1,20 +1,20 @@
-"""Steering a run that is being worked on, and forking one, from a terminal or a page (no torch).
+"""Steering a run that is being worked on, from a terminal or a page (no torch).
 
 Every steer is a command in the store's queue; the worker answers it within a fraction of a second
-(`answer`), also where it refuses it. A fork is a run of its own that shares the past of its parent.
+(`answer`), also where it refuses it:
 
     pause / step / go_on / cut_now / change_schedule / change_rate   →  id of the command
     answer(store, run, id)                                           →  Answer, None before that
-    fork(store, run, point, ...)                                     →  name and process of the fork
-    undo(store, run)                                                 →  likewise
+
+`merge_core.forking` has what makes a new run of an old one.
 """
 
-import subprocess
-from collections.abc import Mapping
-from pathlib import Path
+import dataclasses
 
+from merge_core.errors import StoreError
+from merge_core.recipes import Recipe, with_article
 from merge_core.schedules import Schedule
-from merge_core.store import Answer, ForkPoint, Store
+from merge_core.store import Answer, RunReader, Store
 
 
 def pause(store: Store, name: str) -> int:
@@ -26,22 +26,26 @@ def pause(store: Store, name: str) -> int:
     Raises:
         StoreError: the run is unknown, a sample, or not being worked on.
     """
-    raise NotImplementedError
+    return _command(store, name, "pause")
 
 
 def step(store: Store, name: str) -> int:
     """Go on until the next epoch is over, then pause; arguments and errors as of `pause`."""
-    raise NotImplementedError
+    return _command(store, name, "step")
 
 
 def go_on(store: Store, name: str) -> int:
     """End a pause; arguments and errors as of `pause`."""
-    raise NotImplementedError
+    return _command(store, name, "go")
 
 
 def cut_now(store: Store, name: str) -> int:
-    """End the gate stage after the epoch at hand and go on with the cut; as `pause`."""
-    raise NotImplementedError
+    """End the gate stage after the epoch at hand and go on with the cut; as `pause`.
+
+    StoreError, too, when the run is no merge.
+    """
+    _require_merge(store, name)
+    return _command(store, name, "cut")
 
 
 def change_schedule(store: Store, name: str, schedule: Schedule, epoch: int | None = None) -> int:
@@ -57,61 +61,46 @@ def change_schedule(store: Store, name: str, schedule: Schedule, epoch: int | No
         The command's id.
 
     Raises:
-        StoreError: the run is unknown, a sample, or not being worked on.
+        StoreError: the run is unknown, a sample, no merge, or not being worked on.
     """
-    raise NotImplementedError
+    _require_merge(store, name)
+    given = dataclasses.asdict(schedule)
+    return _command(store, name, "lambda", schedule=given, epoch=epoch)
 
 
 def change_rate(store: Store, name: str, rate: float, epoch: int | None = None) -> int:
     """Change the learning rate of the gates from an epoch on; as `change_schedule`."""
-    raise NotImplementedError
+    _require_merge(store, name)
+    return _command(store, name, "rate", rate=rate, epoch=epoch)
 
 
 def answer(store: Store, name: str, command: int) -> Answer | None:
     """What became of a command; None before its worker has heard it."""
-    raise NotImplementedError
+    with store.open(name) as reader:
+        return next((each for each in reader.answers() if each.command == command), None)
 
 
-def fork(
-    store: Store,
-    name: str,
-    point: ForkPoint,
-    *,
-    schedule: Schedule | None = None,
-    rate: float | None = None,
-    seed: int | None = None,
-    settings: Mapping[str, str] | None = None,
-    data: Path | None = None,
-) -> tuple[str, subprocess.Popen[bytes]]:
-    """Start a run that shares another one's past and goes on otherwise; or likewise, unchanged.
-
-    Args:
-        store: where the parent is.
-        name: the parent, a merge in any state.
-        point: where it branches off, one of `RunReader.fork_points`.
-        schedule: another λ schedule from there.
-        rate: another learning rate of the gates from there.
-        seed: another seed for all draws from there.
-        settings: dotted key → text, as for `Recipe.changed`, of the stages that are still to come,
-            e.g. `{"gates.selection": "largest weights"}`.
-        data: where data sets lie.
-
-    Returns:
-        The fork's name and its worker's process.
-
-    Raises:
-        StoreError: the run is unknown or no merge, or cannot be forked from there.
-        RecipeError: a change is invalid or would change the past.
-    """
-    raise NotImplementedError
+def merge_of(reader: RunReader) -> Recipe:
+    """The recipe of a run that has gates, as steered so far; StoreError for any other."""
+    recipe = reader.recipe
+    if isinstance(recipe, Recipe):
+        return recipe
+    raise StoreError(
+        f"Run {reader.name} is {with_article(recipe.kind)} without a gate stage, so there is no λ "
+        f"to steer and nothing to fork; give a run of a recipe that merges with gates."
+    )
 
 
-def undo(store: Store, name: str, data: Path | None = None) -> tuple[str, subprocess.Popen[bytes]]:
-    """Return to before the last change: a fork from the checkpoint before it, without it.
+def _require_merge(store: Store, name: str) -> None:
+    with store.open(name) as reader:
+        merge_of(reader)
 
-    A run that is being worked on is stopped; it can be resumed.
 
-    Raises:
-        StoreError: the run is unknown or no merge, or nothing was changed.
-    """
-    raise NotImplementedError
+def _command(store: Store, name: str, verb: str, **arguments: object) -> int:
+    store.directory(name)  # a sample is refused
+    with store.open(name) as reader:
+        state = reader.status()["state"]
+    if state not in ("queued", "running", "paused"):
+        instead = "fork it" if state == "finished" else "resume it first"
+        raise StoreError(f"Run {name} is {state}, so no worker can obey; {instead}.")
+    return store.command(name, verb, **arguments)

@@ -52,7 +52,7 @@ def begin(
         RecipeError: the recipe's name cannot be part of a run's name.
     """
     name = store.create(recipe, device, inputs)
-    return name, _start(store, name, data, after=0)
+    return name, start(store, name, data)
 
 
 def resume(store: Store, name: str, data: Path | None = None) -> subprocess.Popen[bytes]:
@@ -66,11 +66,11 @@ def resume(store: Store, name: str, data: Path | None = None) -> subprocess.Pope
     commands = store.commands(name)
     with store.open(name) as reader:
         state = reader.status()["state"]
-        if state in ("finished", "running"):
+        if state in ("finished", "running", "paused"):
             raise StoreError(f"Run {name} is {state}; look at it with `netweld show {name}`.")
         sessions = len(reader.sessions())
         # A wish to stop that an earlier worker did not live to see is not meant for the new one.
-        process = _start(store, name, data, after=commands[-1].id if commands else 0)
+        process = start(store, name, data, after=commands[-1].id if commands else 0)
         deadline = time.monotonic() + HOLD_SECONDS
         while (
             len(reader.sessions()) == sessions
@@ -90,12 +90,25 @@ def stop(store: Store, name: str) -> int:
     store.directory(name)
     with store.open(name) as reader:
         state = reader.status()["state"]
-    if state not in ("queued", "running"):
+    if state not in ("queued", "running", "paused"):
         raise StoreError(f"Run {name} is {state}, not running; there is nothing to stop.")
     return store.command(name, "stop")
 
 
-def _start(store: Store, name: str, data: Path | None, after: int) -> subprocess.Popen[bytes]:
+def start(
+    store: Store, name: str, data: Path | None = None, after: int = 0
+) -> subprocess.Popen[bytes]:
+    """Start the worker of a queued run.
+
+    Args:
+        store: where the run is.
+        name: the run.
+        data: where data sets lie.
+        after: commands up to this id were meant for an earlier worker.
+
+    Raises:
+        StoreError: the run is unknown or a sample, or no process can be started.
+    """
     with store.open(name) as reader:
         threads = reader.facts().get("threads") or available_threads()
     paths = {

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import pandas as pd
 import plotly.graph_objects as go
@@ -30,9 +30,10 @@ FRESH = 0.7
 """Seconds for which a list of runs is good enough."""
 _CHART_CONFIG = {
     "displaylogo": False,
-    "toImageButtonOptions": {"format": "svg"},
     "modeBarButtonsToRemove": ["select2d", "lasso2d", "autoScale2d"],
 }
+Picture = Literal["svg", "png"]
+"""What the camera of a chart saves."""
 
 
 def navigation() -> StreamlitPage:
@@ -87,6 +88,13 @@ def navigation() -> StreamlitPage:
                 title="Methods",
                 icon=":material/compare_arrows:",
                 help="The same networks merged by every method: score against cost.",
+            ),
+            st.Page(
+                "pages/compare.py",
+                title="Compare",
+                icon=":material/leaderboard:",
+                help="An experiment repeated with every strategy: does merging pay, how sure is "
+                "that?",
             ),
             st.Page(
                 "pages/network.py",
@@ -347,6 +355,11 @@ def state_note(summary: RunSummary) -> None:
                 f"is shown and grows.",
                 icon=":material/play_arrow:",
             )
+        case "paused":
+            st.info(
+                "This run is paused and computes nothing until it is told to go on.",
+                icon=":material/pause:",
+            )
         case "stopped":
             st.warning(
                 f"This run was stopped. Resume it on the page {page}: it goes on from its last "
@@ -365,7 +378,7 @@ def state_note(summary: RunSummary) -> None:
 
 def progress(summary: RunSummary, reader: RunReader) -> None:
     """How far an unfinished run is, in one line and a bar, and the buttons that steer it."""
-    if summary.state != "running":
+    if summary.state not in ("running", "paused"):
         state_note(summary)
         if (summary.state in RESUMABLE or never_started(summary)) and st.button(
             "Resume", type="primary", icon=":material/resume:", key="resume"
@@ -384,6 +397,9 @@ def progress(summary: RunSummary, reader: RunReader) -> None:
             unit = "example" if isinstance(summary.recipe, Comparison) else "step"
             where += f", {unit} {status['step']:,} of {steps[status['stage']]:,}"
     left = "" if headway.left is None else f" · about {duration(headway.left)} left"
+    if summary.state == "paused":
+        left += " once it goes on"
+        state_note(summary)
     st.progress(
         min(headway.fraction, 1.0),
         text=f"**{100 * headway.fraction:.0f} %** of the work · {where} · "
@@ -399,21 +415,28 @@ def progress(summary: RunSummary, reader: RunReader) -> None:
 
 
 def plotly(
-    figure: go.Figure, *, key: str, alt: str, on_select: Callable[[], None] | None = None
+    figure: go.Figure,
+    *,
+    key: str,
+    alt: str,
+    on_select: Callable[[], None] | None = None,
+    picture: Picture = "svg",
 ) -> None:
     """Show a Plotly figure in the theme of the page; `on_select` is called when a mark is clicked.
 
     Clicks on pictures, heat maps and lines are not told: put invisible marks over them.
     """
+    saved = {"format": picture, "filename": f"netweld-{key}", "scale": 2 if picture == "png" else 1}
+    config = _CHART_CONFIG | {"toImageButtonOptions": saved}
     if on_select is None:
-        st.plotly_chart(figure, key=key, alt=alt, config=_CHART_CONFIG)
+        st.plotly_chart(figure, key=key, alt=alt, config=config)
     else:
         figure.update_layout(dragmode="zoom")  # Streamlit would let a drag move the chart
         st.plotly_chart(
             figure,
             key=key,
             alt=alt,
-            config=_CHART_CONFIG,
+            config=config,
             on_select=on_select,
             selection_mode="points",
         )

@@ -10,7 +10,7 @@ from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextC
 from merge_core.cli.results import show_result
 from merge_core.cli.tables import console, number, took
 from merge_core.store import RunReader, Store
-from merge_core.views.runs import duration, stage_title
+from merge_core.views.runs import ALIVE, duration, stage_title
 
 LOOK_SECONDS = 0.25
 PATIENCE_SECONDS = 60.0
@@ -47,7 +47,7 @@ def wait_for_end(store: Store, name: str) -> int:
     """Wait until a run that was asked to stop has ended; returns 0 when it has."""
     deadline = time.monotonic() + PATIENCE_SECONDS
     with store.open(name) as reader:
-        while (state := reader.status()["state"]) in ("queued", "running"):
+        while (state := reader.status()["state"]) in ALIVE:
             if time.monotonic() > deadline:
                 typer.echo(f"Run {name} was asked to stop but has not answered yet.", err=True)
                 return 1
@@ -98,6 +98,8 @@ def _move(bar: Progress, task: TaskID, reader: RunReader) -> None:
     """Bring the bar up to date."""
     headway = reader.headway()
     left = "" if headway.left is None else f"{duration(headway.left)} left"
+    if reader.status()["state"] == "paused":
+        left = "paused"
     bar.update(task, completed=headway.fraction, left=left)
     stage = reader.status()["stage"]
     if stage is not None:
@@ -123,7 +125,7 @@ def _tell_stages(reader: RunReader, told: set[str]) -> None:
 def _say_how_it_ended(reader: RunReader) -> None:
     status = reader.status()
     state, where = status["state"], ""
-    if state == "running":
+    if state in ("running", "paused"):
         typer.echo(f"Run {reader.name} is being worked on by another process.", err=True)
         return
     if status["stage"] is not None:

@@ -10,14 +10,15 @@ import pandas as pd
 from merge_core.catalogue import METHOD_BY_KEY
 from merge_core.errors import RecipeError
 from merge_core.presets import preset_of
-from merge_core.recipes import Averaging, Comparison, Coupling, Experiment, Recipe
+from merge_core.recipes import Averaging, Comparison, Coupling, Experiment, Recipe, Refit
 from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader, RunSummary
 
-ALIVE = ("queued", "running")
+ALIVE = ("queued", "running", "paused")
 STATE_WORDS = {
     "queued": "◌ queued",
     "running": "▶ running",
+    "paused": "‖ paused",
     "finished": "✓ finished",
     "stopped": "■ stopped",
     "failed": "✗ failed",
@@ -85,7 +86,7 @@ def stage_frame(reader: RunReader) -> pd.DataFrame:
         for row in reader.scores()
         if row["metric"] == metric
     }
-    begun = "running" if reader.status()["state"] == "running" else "interrupted"
+    begun = "running" if reader.status()["state"] in ALIVE else "interrupted"
     returned = reader.facts().get("returned")
     rows = []
     for row in reader.stages():
@@ -177,6 +178,8 @@ class Verdict:
 _RIVALS = {
     "teacher_a": "the better teacher (A)",
     "teacher_b": "the better teacher (B)",
+    "teacher_c": "the best teacher (C)",
+    "teacher_d": "the best teacher (D)",
     "random_half": "a random half, fine-tuned",
     "trained_on": "teacher A trained on",
     "alone": "one network trained alone",
@@ -239,7 +242,7 @@ def _listed(items: list[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-_CONTROLS = {Recipe.kind: 2, Coupling.kind: 1, Averaging.kind: 2}
+_CONTROLS = {Recipe.kind: 2, Refit.kind: 2, Coupling.kind: 1, Averaging.kind: 2}
 """How many controls a finished run of each kind has."""
 
 
@@ -262,6 +265,8 @@ def budget(recipe: Experiment, device: str, stages: pd.DataFrame) -> str:
     match recipe:
         case Recipe():
             text = _merge_budget(recipe, flops)
+        case Refit():
+            text = _refit_budget(recipe, flops)
         case Coupling():
             text = (
                 f"Epochs: 2 × {recipe.teacher.epochs} teachers, {recipe.alone.epochs} the one "
@@ -294,6 +299,16 @@ def _merge_budget(recipe: Recipe, flops: dict[str, float]) -> str:
     if control:
         text += f", teacher A trained on {flops_text(flops.get('teacher_a', 0.0) + control)}"
     return text
+
+
+def _refit_budget(recipe: Refit, flops: dict[str, float]) -> str:
+    taught = [value for stage, value in flops.items() if stage.startswith("teacher_")]
+    way = sum(taught) + flops.get("tuned", 0.0)
+    return (
+        f"Epochs: {recipe.teachers} × {recipe.teacher.epochs} teachers, "
+        f"{recipe.fine_tune.epochs} fine-tuning; each control {recipe.fine_tune.epochs}. "
+        f"Work: the merge with its teachers {flops_text(way)}"
+    )
 
 
 def checks(reader: RunReader) -> str | None:
