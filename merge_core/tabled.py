@@ -13,7 +13,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import SimpleQueue
@@ -58,7 +58,7 @@ def missing(rows: Sequence[Row], seeds: Sequence[int]) -> dict[str, list[int]]:
 
 def carry_out(
     results: Results, n: int, *, device: str = "cpu", data: Path | None = None, workers: int = 0
-) -> Iterator[Headway]:
+) -> Generator[Headway, None, None]:
     """Do what is missing of the first n repetitions, and tell how far it is.
 
     The repetitions have the seeds from the recipe's on. Whoever stops listening stops the workers;
