@@ -63,8 +63,8 @@ class RefitRun(Stages[Refit]):
         )
 
     def examples(self, stage: str) -> Split:
-        """Students are fine-tuned on what the teachers give, too; all others on the truth."""
-        if stage in ("tuned", "random_half") and self.recipe.distillation:
+        """Students are fine-tuned on what the teachers give, too, once there are teachers."""
+        if stage in ("tuned", "random_half") and self.recipe.distillation and self.teachers:
             return softened(self.data.train, self.teachers, self.recipe.distillation)
         return self.data.train
 
