@@ -67,6 +67,7 @@ class Ears:
         self._writer = writer
         self._name = name
         self._heard = after
+        self._answered: Collection[int] = ()
         self._keep = keep
         self._check = check
         self._next_look = 0.0
@@ -89,10 +90,13 @@ class Ears:
         Raises:
             Stopped: it shall; already acknowledged.
         """
+        self._answered = answered
         for command in self._store.commands(self._name):
-            if command.id <= self._heard and command.id not in answered:
+            if command.id in answered:
+                continue
+            if command.id <= self._heard:
                 self._answer(command, _TOO_LATE, refused=True)
-            elif command.id > self._heard and command.verb == "stop":
+            elif command.verb == "stop":
                 self._obey(command)
         self._end()
 
@@ -148,6 +152,8 @@ class Ears:
 
     def _obey(self, command: Command) -> None:
         self._heard = command.id
+        if command.id in self._answered:
+            return
         try:
             match command.verb:
                 case "stop":

@@ -99,7 +99,7 @@ class _Past:
             "acknowledgements": [
                 row
                 for row in read("acknowledgements")
-                if row["stage"] is None or past(row, row["step"], steps)
+                if row["stage"] is None or past(row, *_moment(row, steps, epochs))
             ],
         }
 
@@ -110,6 +110,13 @@ class _Past:
             for row in rows:
                 columns, values = ", ".join(row), ", ".join(f":{column}" for column in row)
                 fork.execute(f"INSERT INTO {table}({columns}) VALUES ({values})", row)
+
+
+def _moment(answer: Mapping[str, Any], steps: float, epochs: int) -> tuple[int, float]:
+    """When a command takes effect, and the latest such moment of the past."""
+    epoch = answer.get("epoch")
+    # A change that holds from an epoch on belongs to the past once that epoch is over.
+    return (answer["step"], steps) if epoch is None else (epoch, epochs)
 
 
 def _share(source: Path, target: Path) -> None:
