@@ -19,7 +19,7 @@ from typing import Literal
 import psutil
 
 from merge_core.errors import StoreError
-from merge_core.store.databases import RunLock, alive
+from merge_core.store.databases import RunLock, held
 
 State = Literal["running", "finished", "stopped", "failed", "lost"]
 
@@ -56,7 +56,7 @@ class Progress:
         fraction: of what was missing at the start, 0 to 1.
         left: seconds to go; None when that cannot be told.
         message: why it failed; else empty.
-        pid, born: the process, and when it began, so that no other is taken for it.
+        pid: the process.
         started: when the work began, in seconds since the epoch.
     """
 
@@ -66,22 +66,12 @@ class Progress:
     left: float | None = None
     message: str = ""
     pid: int
-    born: float
     started: float
 
 
 def folder(table: Path) -> Path:
     """Where the lock and the progress of a table lie."""
     return table.with_suffix("")
-
-
-def _is_there(progress: Progress) -> bool:
-    if not alive(progress.pid):
-        return False
-    try:
-        return abs(psutil.Process(progress.pid).create_time() - progress.born) < 1
-    except psutil.Error:
-        return False
 
 
 def progress_of(table: Path) -> Progress | None:
@@ -91,7 +81,7 @@ def progress_of(table: Path) -> Progress | None:
         told = Progress(**{**values, "asked": Asked(**values["asked"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    if told.state == "running" and not _is_there(told):
+    if told.state == "running" and not held(folder(table)):
         return replace(told, state="lost")
     return told
 
@@ -136,7 +126,6 @@ class Carrier:
             asked=asked,
             state="running",
             pid=os.getpid(),
-            born=psutil.Process().create_time(),
             started=time.time(),
         )
         self._write()

@@ -4,6 +4,7 @@ import os
 import sqlite3
 import stat
 import threading
+import time
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +14,8 @@ from made_up_run import PLAN, SPACE, kept, made_up, metrics_at, recipe
 from merge_core.errors import RecipeError, StoreError
 from merge_core.events import EpochFinished, StageFinished
 from merge_core.recipes import Comparison
-from merge_core.store import Answer, Store
+from merge_core.store import Answer, Store, held
+from merge_core.store.databases import RunLock
 
 
 @pytest.fixture
@@ -370,18 +372,42 @@ def test_writes_from_two_threads_do_not_mix(store: Store):
         assert len(reader.metrics()) == sum(PLAN.values()) * len(metrics_at("", 0, 1))
 
 
-def test_dead_or_silent_worker_is_lost(store: Store):
+def test_a_run_is_lost_when_nobody_holds_it_whatever_the_clock_says(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
     name = store.create(recipe(), "cpu")
-    with store.writer(name) as writer, store.open(name) as reader:
-        assert reader.status()["state"] == "running"
-        with writer._transaction() as database:
-            database.execute("UPDATE status SET heartbeat = heartbeat - 20")
+    real = time.time
+    with store.open(name) as reader:
+        with store.writer(name) as writer:
+            for jump in (0.0, 1e6, -1e6, 3e9):
+                monkeypatch.setattr(time, "time", lambda jump=jump: real() + jump)
+                assert reader.status()["state"] == "running"
+                writer.heartbeat()
+                monkeypatch.setattr(time, "time", lambda jump=jump: real() - jump)
+                assert reader.status()["state"] == "running"
+                assert reader.headway().elapsed >= 0
         assert reader.status()["state"] == "lost"
-        writer.heartbeat()
-        assert reader.status()["state"] == "running"
-        with writer._transaction() as database:
-            database.execute("UPDATE status SET pid = ?", (2**22 + 1,))
-        assert reader.status()["state"] == "lost"
+
+
+def test_looking_whether_a_run_is_held_does_not_keep_a_worker_out(store: Store):
+    name = store.create(recipe(), "cpu")
+    directory = store.directory(name)
+    over = threading.Event()
+
+    def look() -> None:
+        while not over.is_set():
+            held(directory)
+
+    lookers = [threading.Thread(target=look) for _ in range(3)]
+    for looker in lookers:
+        looker.start()
+    try:
+        for _ in range(50):
+            RunLock(directory).release()
+    finally:
+        over.set()
+        for looker in lookers:
+            looker.join()
 
 
 def test_writer_notices_that_its_run_was_removed(store: Store):

@@ -2,21 +2,22 @@
 
 import sqlite3
 import sys
+import time
 from pathlib import Path
-
-import psutil
+from types import TracebackType
+from typing import BinaryIO, Self
 
 from merge_core.errors import StoreError
 
-SCHEMA = 2
+SCHEMA = 3
 """Version of the tables; kept as `user_version` in every database.
 
 Whoever writes to a database of an older version brings it up to date first (`UPGRADES`); readers,
 which never write, understand all versions from 1 on.
 """
 
-PATIENCE = 15.0
-"""Seconds without a heartbeat after which a running worker counts as lost."""
+LOCK = "worker.lock"
+"""The file in a run's directory that its worker holds."""
 
 INDEX_TABLES = """
 CREATE TABLE runs(
@@ -28,6 +29,14 @@ CREATE TABLE commands(
 CREATE INDEX commands_of_run ON commands(run, id);
 CREATE TABLE forks(
     run TEXT PRIMARY KEY, parent TEXT NOT NULL, stage TEXT NOT NULL, epoch INTEGER);
+CREATE TABLE owners(run TEXT PRIMARY KEY, owner TEXT NOT NULL);
+CREATE TABLE turns(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+    device TEXT NOT NULL, threads INTEGER NOT NULL, data TEXT NOT NULL, after INTEGER NOT NULL,
+    pid INTEGER, gpu INTEGER, began REAL);
+CREATE TABLE spent(
+    owner TEXT PRIMARY KEY, seconds REAL NOT NULL, recent REAL NOT NULL, at REAL NOT NULL);
+CREATE TABLE limits(key TEXT PRIMARY KEY, value REAL NOT NULL);
 """
 
 RUN_TABLES = """
@@ -68,6 +77,16 @@ UPGRADES: dict[str, dict[int, str]] = {
         1: """
 CREATE TABLE forks(
     run TEXT PRIMARY KEY, parent TEXT NOT NULL, stage TEXT NOT NULL, epoch INTEGER);
+""",
+        2: """
+CREATE TABLE owners(run TEXT PRIMARY KEY, owner TEXT NOT NULL);
+CREATE TABLE turns(
+    id INTEGER PRIMARY KEY AUTOINCREMENT, run TEXT NOT NULL UNIQUE, owner TEXT NOT NULL,
+    device TEXT NOT NULL, threads INTEGER NOT NULL, data TEXT NOT NULL, after INTEGER NOT NULL,
+    pid INTEGER, gpu INTEGER, began REAL);
+CREATE TABLE spent(
+    owner TEXT PRIMARY KEY, seconds REAL NOT NULL, recent REAL NOT NULL, at REAL NOT NULL);
+CREATE TABLE limits(key TEXT PRIMARY KEY, value REAL NOT NULL);
 """,
     },
     # Version 1 knew no command but "stop".
@@ -171,45 +190,79 @@ def unreadable(path: Path, error: sqlite3.Error) -> StoreError:
     )
 
 
-def alive(pid: int) -> bool:
-    """Whether a process of this machine still works; a zombie does not."""
-    try:
-        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return False
-    except psutil.AccessDenied:
-        return True
+LOCK_SECONDS = 0.3
+"""How long to ask for a lock again: whoever only looks (`held`) has it for microseconds."""
 
 
 class RunLock:
-    """The right to work on a run, held by one process at a time and freed when that one ends.
+    """The right to work on something, held by one process at a time and freed when that one ends.
 
     The operating system frees it however the process ends, so nothing stale is left after a kill.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, file: str = LOCK, seconds: float = LOCK_SECONDS) -> None:
         """Take the lock.
+
+        Args:
+            directory: what it is about; by default a run.
+            file: its name there.
+            seconds: how long to wait for whoever holds it.
 
         Raises:
             BlockingIOError: another process holds it.
         """
-        self._file = (directory / "worker.lock").open("ab")
-        try:
-            if sys.platform == "win32":
-                import msvcrt
-
-                try:
-                    msvcrt.locking(self._file.fileno(), msvcrt.LK_NBLCK, 1)
-                except OSError as error:
-                    raise BlockingIOError from error
-            else:
-                import fcntl
-
-                fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            self._file.close()
-            raise
+        self._file = (directory / file).open("ab")
+        until = time.monotonic() + seconds
+        while not _taken(self._file, shared=False):
+            if time.monotonic() > until:
+                self._file.close()
+                raise BlockingIOError(f"{directory / file} is held by another process")
+            time.sleep(0.005)
 
     def release(self) -> None:
         """Give the lock back."""
         self._file.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.release()
+
+
+def held(directory: Path) -> bool:
+    """Whether a live process holds a run.
+
+    No clock is asked: one that jumps makes no live worker look dead, and a worker that the machine
+    has put to sleep is still there.
+    """
+    try:
+        with (directory / LOCK).open("rb") as file:
+            return not _taken(file, shared=True)
+    except OSError:
+        return False
+
+
+def _taken(file: BinaryIO, *, shared: bool) -> bool:
+    """Lock an open file if nobody else has locked it; it is locked until it is closed."""
+    if sys.platform == "win32":
+        import msvcrt
+
+        try:
+            msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)
+        except OSError:
+            return False
+    else:
+        import fcntl
+
+        kind = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
+        try:
+            fcntl.flock(file, kind | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return False
+    return True

@@ -315,6 +315,8 @@ class Store:
             index.execute("DELETE FROM runs WHERE name = ?", (name,))
             index.execute("DELETE FROM commands WHERE run = ?", (name,))
             index.execute("DELETE FROM forks WHERE run = ?", (name,))
+            index.execute("DELETE FROM owners WHERE run = ?", (name,))
+            index.execute("DELETE FROM turns WHERE run = ?", (name,))
         if held is not None:
             held.release()
             shutil.rmtree(directory, ignore_errors=True)

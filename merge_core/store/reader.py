@@ -15,7 +15,7 @@ from merge_core.events import ChannelsKept, Resume, StageFinished
 from merge_core.progress import Headway, headway
 from merge_core.recipes import Comparison, Experiment, Recipe, from_json, with_article
 from merge_core.store import artifacts
-from merge_core.store.databases import PATIENCE, alive, look, unreadable
+from merge_core.store.databases import held, look, unreadable
 from merge_core.store.steered import Answer, Branch, ForkPoint
 
 INPUTS = "inputs"
@@ -126,11 +126,9 @@ class RunReader:
                 "heartbeat": None,
             }
         status = rows[0]
-        if status["state"] in ("running", "paused"):
-            silence = time.time() - status["heartbeat"]
-            if silence > PATIENCE or not alive(status["pid"]):
-                status["state"] = "lost"
-                status["message"] = "Its worker process is gone; resume it to go on."
+        if status["state"] in ("running", "paused") and not held(self.directory):
+            status["state"] = "lost"
+            status["message"] = "Its worker process is gone; resume it to go on."
         return status
 
     def stages(self) -> list[dict[str, Any]]:
