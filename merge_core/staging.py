@@ -98,7 +98,11 @@ class Stages(Generic[Kind]):
         )
 
     def planned(
-        self, stage: str, training: Training | None = None, cost: float = 0
+        self,
+        stage: str,
+        training: Training | None = None,
+        cost: float = 0,
+        examples: int | None = None,
     ) -> StagePlanned:
         """The announcement of a stage.
 
@@ -106,10 +110,12 @@ class Stages(Generic[Kind]):
             stage: its key.
             training: how it trains; None where it does not.
             cost: FLOPs of its network for one example.
+            examples: how many it sees in an epoch; by default those of `examples`.
         """
         if training is None:
             return StagePlanned(stage=stage, epochs=0, steps=0, flops=0.0)
-        examples = len(self.examples(stage))
+        if examples is None:
+            examples = len(self.examples(stage))
         return StagePlanned(
             stage=stage,
             epochs=training.epochs,

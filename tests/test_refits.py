@@ -13,13 +13,14 @@ from torch import nn
 
 from merge_core.channels import trace
 from merge_core.data import Split
+from merge_core.devices import generator
 from merge_core.errors import RecipeError
 from merge_core.events import ChannelsKept, Resume, StageFinished, StagePlanned, StudentReturned
 from merge_core.models.small import SineMLP
 from merge_core.presets import OURS, find_preset
 from merge_core.presets.ours import ours
 from merge_core.recipes import Refit, from_json
-from merge_core.refits.outputs import output_fitted, softened
+from merge_core.refits.outputs import imitated, output_fitted
 from merge_core.refits.selecting import counted, selected
 from merge_core.refits.strategy import RefitRun, refit
 from merge_core.stages import REFIT_STAGES, RETURNABLE_REFIT
@@ -68,18 +69,23 @@ def test_a_larger_ridge_gives_smaller_weights() -> None:
     assert lengths[0] > lengths[1] > lengths[2]
 
 
-def test_softened_targets_are_probabilities_between_truth_and_teachers() -> None:
+def test_teachers_are_imitated_between_the_examples() -> None:
     torch.manual_seed(1)
     teachers = [nn.Linear(3, 4), nn.Linear(3, 4)]
     split = Split(torch.randn(7, 3), torch.randint(0, 4, (7,)))
-    soft = softened(split, teachers, 1.0).targets
-    expected = torch.stack([teacher(split.inputs) for teacher in teachers]).mean(0).softmax(1)
-    torch.testing.assert_close(soft, expected.detach())
-    true = softened(split, teachers, 0.0)
-    logits = torch.randn(7, 4)
-    assert loss_of(logits, true.targets) == pytest.approx(float(loss_of(logits, split.targets)))
-    half = softened(split, teachers, 0.5).targets
-    torch.testing.assert_close(half, (soft + true.targets) / 2)
+    made = imitated(split, teachers, 3, generator(0, "mixes"))
+    assert made.inputs.shape == (21, 3)
+    low, high = split.inputs.amin(0), split.inputs.amax(0)
+    assert bool(((made.inputs >= low) & (made.inputs <= high)).all())
+    expected = torch.stack([teacher(made.inputs) for teacher in teachers]).mean(0).softmax(1)
+    torch.testing.assert_close(made.targets, expected.detach())
+    assert not torch.equal(made.inputs[:7], made.inputs[7:14])
+    # A mixed example lies on the line between its example and another one.
+    direction = made.inputs[:7] - split.inputs
+    for number, mine in enumerate(direction):
+        others = split.inputs - split.inputs[number]
+        cosines = torch.nn.functional.cosine_similarity(others, mine.unsqueeze(0))
+        assert float(mine.norm()) < 1e-6 or float(cosines.max()) == pytest.approx(1, abs=1e-4)
 
 
 def test_what_is_counted_is_what_a_matrix_product_costs() -> None:
@@ -166,7 +172,8 @@ def test_ours_is_never_dearer_than_the_merge_it_replaces(name: str) -> None:
     preset = find_preset(name, "quick").recipe
     for total in (20.0, 54.0, 1050.0):
         made = ours(preset, total)
-        spent = made.teachers * made.teacher.epochs + made.fine_tune.epochs
+        spent = made.teachers * made.teacher.epochs + made.tuning_passes
+        spent += made.mixes * made.teachers / 3
         assert spent <= 0.98 * total
 
 
@@ -183,7 +190,7 @@ def test_presets_survive_json() -> None:
         ("teachers", "5"),
         ("teacher.epochs", "0"),
         ("examples", "5"),
-        ("distillation", "0.5"),
+        ("mixes", "3"),
         ("data.halves", "disjoint"),
     ],
 )

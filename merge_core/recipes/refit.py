@@ -25,8 +25,9 @@ class Refit(Experiment):
         teacher: training of each teacher.
         examples: how many training examples the channels are chosen on.
         fine_tune: training of the student after the cut.
-        distillation: for classes, the share of the teachers' mean probabilities in what the student
-            is fine-tuned to give; the rest are the true classes.
+        mixes: for classes, how many mixed pairs the student is fine-tuned on for each training
+            example, as the teachers see them; an epoch of `fine_tune` is a pass over all of them.
+            0 fine-tunes on the training examples themselves.
     """
 
     kind = "refit"
@@ -35,7 +36,7 @@ class Refit(Experiment):
     teacher: Training
     examples: int = 2000
     fine_tune: Training
-    distillation: float = 0.0
+    mixes: int = 0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -57,17 +58,12 @@ class Refit(Experiment):
             self.examples,
             "channels are chosen on 10 examples or more",
         )
+        require(0 <= self.mixes <= 100, "mixes", self.mixes, "it must be 0 to 100")
         require(
-            0 <= self.distillation <= 1,
-            "distillation",
-            self.distillation,
-            "it is a share from 0 to 1",
-        )
-        require(
-            self.distillation == 0 or self.metric == "accuracy",
-            "distillation",
-            self.distillation,
-            "only probabilities of classes are distilled; leave it at 0",
+            self.mixes == 0 or self.metric == "accuracy",
+            "mixes",
+            self.mixes,
+            "teachers are imitated on mixed examples only for classes; leave it at 0",
         )
         require(
             self.data.halves == "shared",
@@ -75,3 +71,8 @@ class Refit(Experiment):
             self.data.halves,
             "all teachers learn from the same examples; leave it at 'shared'",
         )
+
+    @property
+    def tuning_passes(self) -> int:
+        """Fine-tuning in passes over as many examples as the training split has."""
+        return self.fine_tune.epochs * max(1, self.mixes)

@@ -1,11 +1,10 @@
-"""What a student should give: numbers fitted in closed form, classes as the teachers see them."""
+"""What a student should give: numbers in closed form, classes as teachers see mixed examples."""
 
 import copy
 from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional
 
 from merge_core.data import Split
 
@@ -60,20 +59,33 @@ def _read_last(network: nn.Module, inputs: Tensor) -> tuple[nn.Linear, Tensor]:
 
 
 @torch.no_grad()
-def softened(split: Split, teachers: Sequence[nn.Module], share: float) -> Split:
-    """A split whose targets are class probabilities: a share of the teachers', the rest the truth.
+def imitated(
+    split: Split, teachers: Sequence[nn.Module], mixes: int, draws: torch.Generator
+) -> Split:
+    """Mixed pairs of examples with what the teachers give for them together.
 
-    The teachers' are those of their mean logits on the unchanged inputs. Trained on by
-    cross-entropy this is knowledge distillation (Hinton et al. 2015) at temperature 1.
+    Every example is mixed with another one, with a share that is uniform in 0 to 1. The targets are
+    the probabilities of the teachers' mean logits. On the examples themselves teachers that have
+    learned them by heart only repeat the classes; between them they show the function that they
+    have learned. Distillation on mixed inputs after Beyer et al. (2022), "Knowledge distillation: a
+    good teacher is patient and consistent", at temperature 1.
 
     Args:
-        split: examples with their classes.
+        split: the training examples.
         teachers: give logits.
-        share: 0 to 1.
+        mixes: how many pairs for each example.
+        draws: of partners and shares, on the split's device.
     """
-    logits = []
-    for batch in split.inputs.split(_BATCH):
-        logits.append(torch.stack([teacher.eval()(batch) for teacher in teachers]).mean(0))
-    soft = torch.cat(logits).softmax(1)
-    true = functional.one_hot(split.targets, soft.shape[1]).to(soft)
-    return Split(split.inputs, share * soft + (1 - share) * true)
+    inputs, count = split.inputs, len(split)
+    shape, device = (count, *[1] * (inputs.dim() - 1)), inputs.device
+    mixed = []
+    for _ in range(mixes):
+        partners = torch.randperm(count, generator=draws, device=device)
+        share = torch.rand(shape, generator=draws, device=device)
+        mixed.append(torch.lerp(inputs[partners], inputs, share))
+    together = torch.cat(mixed)
+    targets = [
+        torch.stack([teacher.eval()(batch) for teacher in teachers]).mean(0).softmax(1)
+        for batch in together.split(_BATCH)
+    ]
+    return Split(together, torch.cat(targets))

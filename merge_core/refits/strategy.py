@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Generator, Iterator
+from functools import cached_property
 from pathlib import Path
 
 from torch import nn
@@ -12,7 +13,7 @@ from merge_core.events import ChannelsKept, Event, Resume, StudentReturned
 from merge_core.methods.base import Surroundings
 from merge_core.methods.output_ensemble import MeanOfOutputs
 from merge_core.recipes import Refit
-from merge_core.refits.outputs import softened
+from merge_core.refits.outputs import imitated
 from merge_core.refits.selecting import Selected, refitted, selected
 from merge_core.repair import has_norm_statistics
 from merge_core.stages import RETURNABLE_REFIT
@@ -63,10 +64,16 @@ class RefitRun(Stages[Refit]):
         )
 
     def examples(self, stage: str) -> Split:
-        """Students are fine-tuned on what the teachers give, too, once there are teachers."""
-        if stage in ("tuned", "random_half") and self.recipe.distillation and self.teachers:
-            return softened(self.data.train, self.teachers, self.recipe.distillation)
+        """Students may be fine-tuned on mixed examples as the teachers see them."""
+        if self.recipe.mixes and stage in ("tuned", "random_half"):
+            return self._imitation
         return self.data.train
+
+    @cached_property
+    def _imitation(self) -> Split:
+        assert self.teachers, "they are trained before anybody imitates them"
+        draws = self.draws("mixes")
+        return imitated(self.data.train, self.teachers, self.recipe.mixes, draws)
 
     def events(self) -> Generator[Event, None, None]:
         recipe = self.recipe
@@ -96,23 +103,24 @@ class RefitRun(Stages[Refit]):
             yield from self._tuned(student)
         half = selected(self.teachers, graph, self.setting, random=True).student
         yield from self.trained("random_half", half, recipe.fine_tune)
-        longer = recipe.teacher.over(max(1, recipe.fine_tune.epochs))
+        longer = recipe.teacher.over(recipe.tuning_passes)
         yield from self.trained("trained_on", copy.deepcopy(self.teachers[0]), longer)
         yield StudentReturned(stage=self.best(RETURNABLE_REFIT), facts=facts)
 
     def _plan(self, network: nn.Module) -> Iterator[Event]:
         recipe, cost = self.recipe, sum(flops(network, self.example).values())
+        tuning = len(self.data.train) * max(1, recipe.mixes)
         for stage in self.names:
             yield self.planned(stage, recipe.teacher, cost)
         yield self.planned("ensemble")
         yield self.planned("selected")
         if has_norm_statistics(network):
             yield self.planned("selected_norms")
-        yield self.planned("tuned", recipe.fine_tune, cost)
+        yield self.planned("tuned", recipe.fine_tune, cost, tuning)
         if self._fits:
             yield self.planned("refitted")
-        yield self.planned("random_half", recipe.fine_tune, cost)
-        yield self.planned("trained_on", recipe.teacher.over(recipe.fine_tune.epochs), cost)
+        yield self.planned("random_half", recipe.fine_tune, cost, tuning)
+        yield self.planned("trained_on", recipe.teacher.over(recipe.tuning_passes), cost)
 
     def _selected(self, graph: ChannelGraph) -> Generator[Event, None, nn.Module]:
         student = self.fresh("teacher_a")

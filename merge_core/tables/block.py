@@ -120,7 +120,8 @@ class Block:
             watch: told after every epoch which jobs' networks have learned more.
         """
         for event in fit_together(jobs):
-            self.report(float(STEP_COST * cost * self.examples * len(event.networks)))
+            seen = sum(len(jobs[number].train) for number in event.networks)
+            self.report(float(STEP_COST * cost * seen))
             event.write_back()
             watch(event.networks)
         return [job.network.eval() for job in jobs]

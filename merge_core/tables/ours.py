@@ -20,7 +20,7 @@ class Ours:
     """The merge of `merge_core.refits`, and the same from random channels, as its control.
 
     Beside the epochs, the FLOPs of its rows count selecting and refitting, what the teachers give
-    on the training split, and the pass that re-estimates norm statistics.
+    on mixed examples, and the pass that re-estimates norm statistics.
     """
 
     def _recipe(self, block: Block) -> Refit:
@@ -29,7 +29,7 @@ class Ours:
     def planned(self, block: Block) -> float:
         """FLOPs of its training in one repetition."""
         recipe = self._recipe(block)
-        narrow = recipe.teachers * recipe.teacher.epochs + 2 * recipe.fine_tune.epochs
+        narrow = recipe.teachers * recipe.teacher.epochs + 2 * recipe.tuning_passes
         return block.flops(narrow)
 
     def rows(self, block: Block) -> Iterator[Row]:
@@ -58,7 +58,7 @@ class Ours:
                     more += refitting
                 network = it.best_of(candidates)
                 more += one.flops
-                epochs = taught + recipe.fine_tune.epochs
+                epochs = taught + recipe.tuning_passes
                 yield block.row(it, strategy, network, epochs, more=more)
 
     def _taught(self, block: Block, recipe: Refit) -> list[RefitRun]:
@@ -87,7 +87,7 @@ class Ours:
         return block.train(jobs, block.cost)
 
     def _beside(self, block: Block, recipe: Refit, student: nn.Module) -> float:
-        """FLOPs of what the teachers give on the training split, and of norm statistics."""
-        passes = recipe.teachers if recipe.distillation else 0
+        """FLOPs of what the teachers give on mixed examples, and of norm statistics."""
+        passes = recipe.teachers * recipe.mixes
         passes += has_norm_statistics(student)
         return float(passes * block.cost * block.examples)
