@@ -1,0 +1,303 @@
+"""Repetitions of strategies: spread, paired differences, score against cost, way through stages."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+import plotly.graph_objects as go
+
+from merge_core.plots.style import (
+    CONTROL,
+    ENSEMBLE,
+    NEUTRAL,
+    STUDENT,
+    TEACHER_COLOURS,
+    frame,
+)
+from merge_core.views.compare import SPLITS, TITLES, Spread
+from merge_core.views.evidence import Difference, difference_text
+from merge_core.views.runs import score_text
+
+ROW = 52
+"""Pixels of a strategy's row."""
+WIDE = 6
+"""Losses that differ by more than this factor are drawn on a logarithmic axis."""
+PUBLISHED = "#D55E00"
+OURS = "#66A61E"
+VERDICTS = {
+    "better": ("clearly better", STUDENT, "circle"),
+    "worse": ("clearly worse", "#D55E00", "x"),
+    "unclear": ("not clear", NEUTRAL, "circle-open"),
+}
+_COLOURS = ("#56B4E9", ENSEMBLE, "#E69F00", "#8172B3", "#999933", "#AA4499")
+_SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star")
+
+
+def colour_of(key: str) -> str:
+    """The colour of a strategy: green merges, blue teachers, grey controls, the rest in turn."""
+    known = {"student": STUDENT, "ours": OURS, "teacher": TEACHER_COLOURS[0]}
+    if key in known:
+        return known[key]
+    if TITLES[key].startswith("control"):
+        return CONTROL
+    return _COLOURS[list(TITLES).index(key) % len(_COLOURS)]
+
+
+def jitter(count: int) -> np.ndarray:
+    """Offsets in (−½, ½) that keep equal points apart: the same for the same number of points."""
+    golden = (np.sqrt(5) - 1) / 2
+    return (np.arange(1, count + 1) * golden) % 1 - 0.5
+
+
+def boxes(found: Sequence[Spread], split: str, metric: str) -> go.Figure:
+    """A row for each strategy: a box, every repetition as a point, the paper's figures beside.
+
+    Args:
+        found: `merge_core.views.compare.spreads`.
+        split: "test" or "heldout".
+        metric: "accuracy" or "loss".
+    """
+    figure = go.Figure()
+    for row, each in enumerate(found):
+        scores = np.asarray(each.scores)
+        figure.add_box(
+            x=scores,
+            y=np.full(len(scores), float(row)),
+            orientation="h",
+            width=0.36,
+            boxpoints=False,
+            line={"color": colour_of(each.key), "width": 2},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+        figure.add_scatter(
+            x=scores,
+            y=row + 0.3 * jitter(len(scores)),
+            mode="markers",
+            marker={"size": 6, "color": colour_of(each.key), "opacity": 0.75},
+            customdata=list(each.seeds),
+            hovertemplate=f"<b>{each.title}</b>, seed %{{customdata}}<br>%{{x:.4f}}<extra></extra>",
+            showlegend=False,
+        )
+        made = each.summary
+        words = f"mean {score_text(made.mean, metric)}, median {score_text(made.median, metric)}"
+        _words(figure, row - 0.4, f"<b>{each.title}</b>  {words}")
+    _published(figure, found)
+    _rows(figure, len(found), [score for each in found for score in each.scores], metric)
+    figure.update_xaxes(title=_title(split, metric))
+    return figure
+
+
+def _published(figure: go.Figure, found: Sequence[Spread]) -> None:
+    """The paper's range as a line, its median and mean as marks."""
+    for row, each in enumerate(found):
+        if (theirs := each.published) is None:
+            continue
+        figure.add_scatter(
+            x=[theirs.min, theirs.max],
+            y=[row + 0.32, row + 0.32],
+            mode="lines",
+            line={"color": PUBLISHED, "width": 2},
+            hoverinfo="skip",
+            showlegend=False,
+        )
+    told = [(row, each.published) for row, each in enumerate(found) if each.published is not None]
+    for name, symbol in (("median", "line-ns-open"), ("mean", "diamond")):
+        if told:
+            figure.add_scatter(
+                x=[getattr(theirs, name) for _, theirs in told],
+                y=[row + 0.32 for row, _ in told],
+                mode="markers",
+                name=f"paper's {name}" + (" (line: its range)" if name == "mean" else ""),
+                marker={
+                    "symbol": symbol,
+                    "size": 11,
+                    "color": PUBLISHED,
+                    "line": {"width": 2, "color": PUBLISHED},
+                },
+                hovertemplate=f"paper's {name} %{{x:.3f}}<extra></extra>",
+            )
+
+
+def forest(found: Sequence[Difference], metric: str) -> go.Figure:
+    """Paired differences of one strategy to the others, with their intervals and a line at zero.
+
+    Args:
+        found: `merge_core.views.evidence.differences`.
+        metric: "accuracy" or "loss"; accuracies are drawn in points.
+    """
+    figure = go.Figure()
+    unit = 100 if metric == "accuracy" else 1
+    for row, each in enumerate(found):
+        values = unit * np.asarray(each.values)
+        figure.add_scatter(
+            x=values,
+            y=row + 0.3 * jitter(len(values)),
+            mode="markers",
+            marker={"size": 5, "color": NEUTRAL, "opacity": 0.45},
+            customdata=list(each.seeds),
+            hovertemplate="seed %{customdata}: %{x:.4f}<extra></extra>",
+            showlegend=False,
+        )
+        mean = each.mean
+        text = difference_text(mean.value, metric)
+        ends = f"{difference_text(mean.low, metric)} to {difference_text(mean.high, metric)}"
+        _words(
+            figure,
+            row - 0.4,
+            f"<b>{TITLES[each.other]}</b>  {text} ({ends}), better in "
+            f"{each.wins} of {len(each.seeds)}",
+        )
+    for verdict, (words, colour, symbol) in VERDICTS.items():
+        rows = [(row, each.mean) for row, each in enumerate(found) if each.verdict == verdict]
+        if rows:
+            figure.add_scatter(
+                x=[unit * mean.value for _, mean in rows],
+                y=[row for row, _ in rows],
+                error_x={
+                    "type": "data",
+                    "symmetric": False,
+                    "array": [unit * (mean.high - mean.value) for _, mean in rows],
+                    "arrayminus": [unit * (mean.value - mean.low) for _, mean in rows],
+                    "color": colour,
+                    "thickness": 3,
+                    "width": 7,
+                },
+                mode="markers",
+                name=words,
+                marker={
+                    "size": 12,
+                    "color": colour,
+                    "symbol": symbol,
+                    "line": {"width": 2, "color": colour},
+                },
+                hovertemplate="mean %{x:.4f}<extra></extra>",
+            )
+    figure.add_vline(x=0, line={"color": NEUTRAL, "width": 2, "dash": "dash"})
+    _rows(figure, len(found), [], metric)
+    better = "right of 0: better" if metric == "accuracy" else "left of 0: better"
+    title = "difference in points" if metric == "accuracy" else f"difference in {metric}"
+    figure.update_xaxes(title=f"{title} ({better})")
+    return figure
+
+
+def score_against_flops(found: Sequence[Spread], split: str, metric: str) -> go.Figure:
+    """The mean score of each strategy against its training FLOPs, with the range of repetitions.
+
+    Args:
+        found, split, metric: as of `boxes`.
+    """
+    figure = go.Figure()
+    for number, each in enumerate(found):
+        made = each.summary
+        colour = colour_of(each.key)
+        figure.add_scatter(
+            x=[each.flops],
+            y=[made.mean],
+            error_y={
+                "type": "data",
+                "symmetric": False,
+                "array": [made.max - made.mean],
+                "arrayminus": [made.mean - made.min],
+                "color": colour,
+                "thickness": 1.5,
+                "width": 5,
+            },
+            mode="markers",
+            name=each.title,
+            marker={
+                "size": 14,
+                "color": colour,
+                "symbol": _SYMBOLS[number % len(_SYMBOLS)],
+                "line": {"width": 1, "color": NEUTRAL},
+            },
+            hovertemplate=f"<b>{each.title}</b><br>mean %{{y:.4f}}, %{{x:.3s}}FLOP"
+            f"<br>{made.min:.4f} to {made.max:.4f}, n = {made.n}<extra></extra>",
+        )
+    frame(figure, height=520)
+    costs = [each.flops for each in found]
+    figure.update_xaxes(title="FLOPs of all training, forward and backward", tickformat="~s")
+    if max(costs) > WIDE * min(costs):
+        figure.update_xaxes(type="log", dtick="D2")
+    figure.update_yaxes(title=_title(split, metric))
+    _maybe_log(figure.update_yaxes, [score for each in found for score in each.scores], metric)
+    return figure
+
+
+def stage_lines(ways: Sequence[pd.DataFrame], split: str, metric: str) -> go.Figure:
+    """The score after each stage: a thin line for each repetition, a thick one for their mean.
+
+    Args:
+        ways: `merge_core.views.compare.stage_ways`.
+        split, metric: as of `boxes`.
+    """
+    figure = go.Figure()
+    ticks: list[str] = []
+    for number, way in enumerate(ways):
+        places = list(range(len(ticks), len(ticks) + len(way.columns)))
+        ticks += [TITLES[str(key)] for key in way.columns]
+        _lines(figure, way, places, colour=OURS if number else STUDENT)
+        means = way.mean().tolist()
+        figure.add_scatter(
+            x=places,
+            y=means,
+            mode="lines+markers+text",
+            line={"width": 4, "color": OURS if number else STUDENT},
+            marker={"size": 11},
+            text=[score_text(mean, metric) for mean in means],
+            textposition="top center",
+            textfont={"size": 14},
+            cliponaxis=False,
+            name=f"mean of {len(way)}",
+            hoverinfo="skip",
+            showlegend=number == 0,
+        )
+    frame(figure, height=430)
+    figure.update_xaxes(
+        tickvals=list(range(len(ticks))), ticktext=ticks, range=[-0.4, len(ticks) - 0.6]
+    )
+    figure.update_yaxes(title=_title(split, metric))
+    _maybe_log(
+        figure.update_yaxes, [s for way in ways for s in way.to_numpy().ravel().tolist()], metric
+    )
+    return figure
+
+
+def _lines(figure: go.Figure, way: pd.DataFrame, places: Sequence[int], *, colour: str) -> None:
+    """Every repetition as a thin line."""
+    for seed, scores in zip(way.index.tolist(), way.to_numpy().tolist(), strict=True):
+        figure.add_scatter(
+            x=list(places),
+            y=scores,
+            mode="lines+markers",
+            line={"width": 1, "color": colour},
+            marker={"size": 4},
+            opacity=0.45,
+            hovertemplate=f"seed {seed}: %{{y:.4f}}<extra></extra>",
+            showlegend=False,
+        )
+
+
+def _words(figure: go.Figure, y: float, text: str) -> None:
+    figure.add_annotation(
+        x=0, y=y, xref="paper", text=text, showarrow=False, xanchor="left", font={"size": 13}
+    )
+
+
+def _rows(figure: go.Figure, count: int, scores: Sequence[float], metric: str) -> None:
+    """The frame of a figure with a row for each strategy, the first on top."""
+    frame(figure, height=round(110 + ROW * count))
+    figure.update_yaxes(range=[count - 0.4, -0.75], visible=False, fixedrange=True)
+    _maybe_log(figure.update_xaxes, scores, metric)
+
+
+def _maybe_log(update, scores: Sequence[float], metric: str) -> None:
+    if metric == "loss" and len(scores) and max(scores) > WIDE * min(scores) > 0:
+        steps = [step * 10.0**power for power in range(-6, 4) for step in (1, 2, 5)]
+        ticks = [tick for tick in steps if min(scores) / 2 < tick < max(scores) * 2]
+        update(type="log", tickvals=ticks, ticktext=[f"{tick:g}" for tick in ticks])
+
+
+def _title(split: str, metric: str) -> str:
+    better = "higher" if metric == "accuracy" else "lower"
+    return f"{SPLITS[split].partition(' (')[0]} {metric} ({better} is better)"

@@ -1,0 +1,169 @@
+"""What repeated networks have learned: curves over the target, accuracy of each class, stages."""
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from merge_core.plots.compare import colour_of
+from merge_core.plots.style import frame
+from merge_core.repetitions import Summary, curve_places
+from merge_core.views.compare import TITLES, missing_runs
+from merge_core.views.repeated import Repeated, column_title
+from merge_core.views.runs import score_text
+
+MOST_CLASSES = 25
+"""More classes than these nobody reads; those are shown in which two strategies differ most."""
+_COLUMNS = 2
+_TARGET = "#D55E00"
+_GROUPS = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00")
+
+
+def overlaid_curves(found: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure:
+    """The paper's Figs. 9 and 10: all repetitions of a strategy over the target, a panel each.
+
+    Args:
+        found: `merge_core.views.compare.curves`.
+    """
+    rows = -(-len(found) // _COLUMNS)
+    titles = [
+        f"<b>{TITLES[key]}</b>  {missing_runs(each)} of {len(each)} miss a peak"
+        for key, each in found.items()
+    ]
+    height = 60 + 190 * rows
+    figure = make_subplots(
+        rows,
+        _COLUMNS,
+        subplot_titles=titles,
+        shared_xaxes=True,
+        shared_yaxes=True,
+        vertical_spacing=36 / height,
+        horizontal_spacing=0.02,
+    )
+    x = np.append(np.asarray(curve_places(), dtype=np.float32), np.nan)
+    for number, (key, each) in enumerate(found.items()):
+        place = {"row": number // _COLUMNS + 1, "col": number % _COLUMNS + 1}
+        gaps = np.full((len(each), 1), np.nan, dtype=np.float32)
+        figure.add_scatter(
+            x=np.tile(x, len(each)),
+            y=np.hstack([np.asarray(each, dtype=np.float32), gaps]).ravel(),
+            mode="lines",
+            line={"width": 1.2, "color": colour_of(key)},
+            opacity=max(0.25, min(0.8, 4 / len(each))),
+            hoverinfo="skip",
+            showlegend=False,
+            **place,
+        )
+        figure.add_scatter(
+            x=x[:-1],
+            y=np.sin(10 * np.pi * x[:-1]),
+            mode="lines",
+            line={"width": 2, "color": _TARGET, "dash": "dot"},
+            name="target sin(10πx)",
+            hoverinfo="skip",
+            showlegend=number == 0,
+            **place,
+        )
+    frame(figure, height=height)
+    figure.update_layout(margin={"t": 64}, legend={"y": 1 + 28 / height})
+    figure.update_yaxes(range=[-1.9, 1.9], tickvals=[-1, 0, 1])
+    figure.update_annotations(font={"size": 13})
+    return figure
+
+
+def class_dots(found: Mapping[str, Mapping[str, Summary]]) -> go.Figure:
+    """A row for each class: the mean accuracy of some strategies, with the range of repetitions.
+
+    The class that the first strategy knows best stands on top. Of very many classes those are shown
+    in which the first and the last strategy differ most.
+
+    Args:
+        found: `merge_core.views.compare.class_summaries`.
+    """
+    chosen = list(next(iter(found.values())))
+    gaps = {name: abs(each[chosen[-1]].mean - each[chosen[0]].mean) for name, each in found.items()}
+    shown = sorted(found, key=gaps.__getitem__, reverse=True)[:MOST_CLASSES]
+    shown.sort(key=lambda name: found[name][chosen[0]].mean)
+    figure = go.Figure()
+    for number, key in enumerate(chosen):
+        made = [found[name][key] for name in shown]
+        offset = 0.5 * ((number + 0.5) / len(chosen) - 0.5)
+        figure.add_scatter(
+            x=[each.mean for each in made],
+            y=[row + offset for row in range(len(shown))],
+            error_x={
+                "type": "data",
+                "symmetric": False,
+                "array": [each.max - each.mean for each in made],
+                "arrayminus": [each.mean - each.min for each in made],
+                "color": colour_of(key),
+                "thickness": 1.5,
+                "width": 0,
+            },
+            mode="markers",
+            name=TITLES[key],
+            marker={"size": 10, "color": colour_of(key), "symbol": _symbol(number)},
+            customdata=shown,
+            hovertemplate=f"<b>%{{customdata}}</b>, {TITLES[key]}<br>mean %{{x:.3f}}"
+            "<extra></extra>",
+        )
+    frame(figure, height=110 + 32 * len(shown))
+    figure.update_yaxes(
+        tickvals=list(range(len(shown))), ticktext=shown, range=[-0.6, len(shown) - 0.4]
+    )
+    figure.update_xaxes(title="test accuracy of the class")
+    return figure
+
+
+def _symbol(number: int) -> str:
+    return ("circle", "diamond", "square", "triangle-up", "x", "star")[number % 6]
+
+
+def repeated_lines(groups: Sequence[Repeated], metric: str, split: str) -> go.Figure:
+    """The stages of stored runs side by side: a mark for each run, the mean where there are more.
+
+    Args:
+        groups: runs by their recipes; those with another metric are left out.
+        metric: "accuracy" or "loss".
+        split: "test" or "heldout".
+    """
+    shown = [group for group in groups if group.recipe.metric == metric]
+    stages = list(dict.fromkeys(key for group in shown for key in group.summaries))
+    stages.sort(key=lambda key: key == "returned")  # last
+    figure = go.Figure()
+    for number, group in enumerate(shown):
+        colour = _GROUPS[number % len(_GROUPS)]
+        offset = 0.5 * ((number + 0.5) / len(shown) - 0.5)
+        keys = [key for key in stages if key in group.scores.columns]
+        places = [stages.index(key) + offset for key in keys]
+        for run, scores in zip(group.runs, group.scores[keys].to_numpy().tolist(), strict=True):
+            figure.add_scatter(
+                x=places,
+                y=scores,
+                mode="markers",
+                marker={"size": 7, "color": colour, "symbol": f"{_symbol(number)}-open"},
+                hovertemplate=f"{run}<br>%{{y:.4f}}<extra></extra>",
+                showlegend=False,
+            )
+        means = [group.summaries[key].mean if key in group.summaries else None for key in keys]
+        figure.add_scatter(
+            x=places,
+            y=means,
+            mode="markers",
+            name=f"{group.title}, mean of {len(group.runs)}",
+            marker={"size": 13, "color": colour, "symbol": _symbol(number)},
+            text=["" if mean is None else score_text(mean, metric) for mean in means],
+            hovertemplate="mean %{text}<extra></extra>",
+        )
+    frame(figure, height=460)
+    figure.update_xaxes(
+        tickvals=list(range(len(stages))),
+        ticktext=[column_title(key).replace(": ", ":<br>") for key in stages],
+        range=[-0.6, len(stages) - 0.4],
+        showgrid=False,
+    )
+    better = "higher" if metric == "accuracy" else "lower"
+    name = "held-out" if split == "heldout" else split
+    figure.update_yaxes(title=f"{name} {metric} ({better} is better)")
+    return figure

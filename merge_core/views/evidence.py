@@ -1,0 +1,229 @@
+"""How sure a table is: bootstrap intervals, paired differences, and sentences that do not boast."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from merge_core.repetitions import PUBLISHED, WAYS
+from merge_core.views.compare import BUDGETS, STATISTICS, TITLES, Table, cost_text, spreads
+from merge_core.views.runs import score_text
+
+LEVEL = 0.95
+RESAMPLES = 9999
+_SEED = 0
+_ON_THE_WAY = {key for way in WAYS for key in way[:-1]}  # no rivals: they have spent less
+FEWEST = 5
+"""With fewer repetitions nothing is called clear: all of four agree by chance once in eight."""
+FEW = 10
+"""With fewer repetitions a bootstrap interval is narrower than it should be."""
+
+METHOD = (
+    f"Intervals are {LEVEL:.0%} percentile bootstrap intervals ({RESAMPLES:,} resamples of the "
+    f"repetitions, seed {_SEED}), each by itself, not widened for their number"
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """A figure with the ends of its interval; NaN where one repetition tells nothing of chance."""
+
+    value: float
+    low: float
+    high: float
+
+
+@lru_cache(maxsize=4096)
+def interval(values: tuple[float, ...], statistic: Literal["mean", "median"] = "mean") -> Interval:
+    """The mean or median of some values, with its percentile bootstrap interval.
+
+    Args:
+        values: at least one.
+        statistic: which.
+    """
+    # SciPy takes half a second to import, which a page that shows no interval should not wait for.
+    from scipy.stats import bootstrap
+
+    of = np.mean if statistic == "mean" else np.median
+    value = float(of(values))
+    if len(values) < 2:
+        return Interval(value=value, low=math.nan, high=math.nan)
+    if min(values) == max(values):
+        return Interval(value=value, low=value, high=value)
+    found = bootstrap(
+        (np.asarray(values, dtype=np.float64),),
+        of,
+        n_resamples=RESAMPLES,
+        confidence_level=LEVEL,
+        method="percentile",
+        rng=np.random.default_rng(_SEED),
+    ).confidence_interval
+    return Interval(value=value, low=float(found.low), high=float(found.high))
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """One strategy minus another, on the seeds that both have.
+
+    Attributes:
+        first, other: keys of the strategies.
+        seeds, values: of every pair.
+        mean: of the values.
+        wins: in how many pairs the first is strictly better.
+        verdict: "better" or "worse" where the interval is clear of zero and there are enough
+            pairs, else "unclear".
+    """
+
+    first: str
+    other: str
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    mean: Interval
+    wins: int
+    verdict: Literal["better", "worse", "unclear"]
+
+
+def difference(table: Table, first: str, other: str, split: str) -> Difference | None:
+    """The paired difference of two strategies; None where they share no seed."""
+    mine, theirs = table.scores(first, split), table.scores(other, split)
+    seeds = tuple(seed for seed in mine if seed in theirs)
+    if not seeds:
+        return None
+    values = tuple(mine[seed] - theirs[seed] for seed in seeds)
+    mean = interval(values)
+    sign = 1 if table.metric == "accuracy" else -1
+    clear = len(seeds) >= FEWEST and (mean.low > 0 or mean.high < 0)
+    return Difference(
+        first=first,
+        other=other,
+        seeds=seeds,
+        values=values,
+        mean=mean,
+        wins=sum(sign * value > 0 for value in values),
+        verdict="unclear" if not clear else "better" if sign * mean.value > 0 else "worse",
+    )
+
+
+def differences(table: Table, first: str, split: str) -> list[Difference]:
+    """A strategy minus every other one that shares seeds with it, in the order of all tables."""
+    found = (difference(table, first, other, split) for other in table.strategies if other != first)
+    return [each for each in found if each is not None]
+
+
+def difference_text(value: float, metric: str) -> str:
+    """A difference of scores: accuracy in points, a loss as it is."""
+    if math.isnan(value):
+        return "?"
+    text = f"{100 * value:+.1f}" if metric == "accuracy" else f"{value:+.4f}"
+    return text.replace("-", "−")
+
+
+def finding(table: Table, first: str, split: str) -> str:
+    """What is clear of one strategy against the others and what is not, in sentences."""
+    found = [each for each in differences(table, first, split) if each.other not in _ON_THE_WAY]
+    mine = list(table.scores(first, split).values())
+    if not mine:
+        return f"**{TITLES[first].capitalize()}** is not finished yet."
+    parts = [
+        f"**{TITLES[first].capitalize()}** has a mean {_split(split)} {table.metric} of "
+        f"**{score_text(math.fsum(mine) / len(mine), table.metric)}** at {BUDGETS[table.budget]} "
+        f"(n = {len(mine)})."
+    ]
+    for verdict, words in (("better", "clearly better than"), ("worse", "clearly worse than")):
+        if some := [_against(each, table) for each in found if each.verdict == verdict]:
+            parts.append(f"It is **{words}** {_listed(some)}.")
+    short = [each for each in found if len(each.seeds) < FEWEST]
+    if short:
+        parts.append(
+            f"Nothing is clear against {_all_or_listed(short, found)}: {FEWEST} common repetitions "
+            f"are the least, {min(len(each.seeds) for each in short)} are there."
+        )
+    unclear = [each for each in found if each.verdict == "unclear" and each not in short]
+    if unclear:
+        parts.append(f"There is **no clear difference** to {_all_or_listed(unclear, found)}.")
+    return " ".join(parts)
+
+
+def caution(table: Table, split: str) -> str:
+    """How far the sentences of `finding` carry."""
+    parts = [f"{METHOD}; figures in brackets are their ends."]
+    counts = [len(table.of(key)) for key in table.strategies]
+    if counts and min(counts) < FEW:
+        parts.append(f"With fewer than {FEW} repetitions they are narrower than they should be.")
+    if split == "heldout":
+        parts.append("The held-out split has chosen, so its scores flatter who chooses most.")
+    if cost := cost_text(table):
+        parts.append(cost)
+    return " ".join(parts)
+
+
+def _split(split: str) -> str:
+    return "held-out" if split == "heldout" else split
+
+
+def _against(each: Difference, table: Table) -> str:
+    unit = " points" if table.metric == "accuracy" else ""
+    mean = each.mean
+    value, low, high = (
+        difference_text(number, table.metric) for number in (mean.value, mean.low, mean.high)
+    )
+    return f"{TITLES[each.other]} ({value}{unit}, {low} to {high})"
+
+
+def _all_or_listed(some: Sequence[Difference], every: Sequence[Difference]) -> str:
+    if len(some) == len(every) > 1:
+        return "any of the others"
+    return _listed([TITLES[each.other] for each in some])
+
+
+def _listed(items: Sequence[str]) -> str:
+    return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
+
+
+def summary_frame(table: Table, split: str) -> pd.DataFrame:
+    """A line for each strategy: spread, intervals, the paper's figures, the budget.
+
+    Columns: Strategy, n, the five `STATISTICS`, "mean from", "mean to", "median from", "median
+    to", the five of the paper where it published any, Epochs, GFLOP.
+    """
+    published = (table.recipe.name, table.recipe.preset) in PUBLISHED and split == "test"
+    rows = []
+    for each in spreads(table, split):
+        mean, median = interval(each.scores), interval(each.scores, "median")
+        row = {"Strategy": each.title, "n": each.summary.n}
+        row |= {name: getattr(each.summary, name) for name in STATISTICS}
+        row |= {"mean from": mean.low, "mean to": mean.high}
+        row |= {"median from": median.low, "median to": median.high}
+        if published:
+            theirs = each.published
+            row |= {
+                f"paper {name}": math.nan if theirs is None else getattr(theirs, name)
+                for name in STATISTICS
+            }
+        rows.append(row | {"Epochs": each.epochs, "GFLOP": each.flops / 1e9})
+    return pd.DataFrame(rows)
+
+
+def difference_frame(table: Table, first: str, split: str) -> pd.DataFrame:
+    """A line for each other strategy: the paired difference to the first.
+
+    Columns: Strategy, Pairs, Difference, from, to, Better in, Verdict.
+    """
+    return pd.DataFrame(
+        [
+            {
+                "Strategy": TITLES[each.other],
+                "Pairs": len(each.seeds),
+                "Difference": each.mean.value,
+                "from": each.mean.low,
+                "to": each.mean.high,
+                "Better in": each.wins,
+                "Verdict": each.verdict,
+            }
+            for each in differences(table, first, split)
+        ]
+    )
