@@ -1,13 +1,13 @@
 """What the gates will do under a λ schedule, before any run: a model of a few milliseconds.
 
 The penalty's part is that of `merge_core.gates`, step by step where the pull changes fast and in
-longer strides where it does not. In place of the error's gradient there is a drift: gate i of a
-space gains `drift · uᵢ · 4p(1 − p)` in logit over the stage, where uᵢ ≥ 0 has mean 1 and is spread
-exponentially (a few channels matter much, most matter little), and where the last factor says that
-a saturated gate hardly feels the error. That is one number for each space, in units of
-learning rate × steps; fitted to one run (`fitted_drift`), it foretells how the same networks fare
-under other schedules. Without drift the gates close as if the error left them alone, in truth they
-close later; a space's width plays no part, because the pull has none.
+longer strides where it does not. In place of the error's gradient there is a drift: a gate gains
+`d · 4p(1 − p)` in logit over the stage, where d has a mean and a spread of its own in each space,
+exponentially distributed (a few channels matter much, most matter little), and where the last
+factor says that a saturated gate hardly feels the error. These two numbers, in units of
+learning rate × steps, fitted to one run (`fitted_drift`), foretell how the same networks fare under
+other schedules. Without drift the gates close as if the error left them alone, in truth they close
+later; a space's width plays no part, because the pull has none.
 """
 
 import math
@@ -36,13 +36,30 @@ _BEFORE, _LAST = 150, 50
 """Strides before the closing part and in it."""
 _RANKS = (np.arange(_GATES) + 0.5) / _GATES
 _NORMAL = np.array([NormalDist().inv_cdf(rank) for rank in _RANKS])
-_MATTERS = -np.log(1 - _RANKS) / -np.log(1 - _RANKS).mean()
-_TRIED = np.concatenate([[0.0], np.geomspace(0.3, 3000, 48)])
+_MATTERS = -np.log(1 - _RANKS)
+_MATTERS = (_MATTERS - _MATTERS.mean()) / _MATTERS.std()
+_TRIED = np.concatenate([[0.0], np.geomspace(0.5, 2000, 22)])
 
 
 def sigmoid(logits: np.ndarray) -> np.ndarray:
     """1/(1 + exp(−logits)), which never overflows; same shape."""
     return 0.5 * (1 + np.tanh(0.5 * logits))
+
+
+@dataclass(frozen=True)
+class Drift:
+    """What the error does to the logits of a space's gates.
+
+    Attributes:
+        mean: logits that a gate gains where P[open] = ½, per unit of learning rate × steps.
+        spread: standard deviation of it over the gates.
+    """
+
+    mean: float
+    spread: float
+
+
+NO_DRIFT = Drift(0.0, 0.0)
 
 
 @dataclass(frozen=True)
@@ -65,15 +82,11 @@ class Expected:
         """Mean P[open], `(moments, spaces)`."""
         return self.opened.mean(2)
 
-    def undecided(self) -> np.ndarray:
-        """The share of gates with P[open] between 0.2 and 0.8, `(moments, spaces)`."""
-        return ((self.opened > 0.2) & (self.opened < 0.8)).mean(2)
-
 
 def expected(
     gates: Gates,
     steps: int,
-    drifts: Mapping[str, float],
+    drifts: Mapping[str, Drift],
     *,
     begin: int = 0,
     opened: Mapping[str, np.ndarray] | None = None,
@@ -83,22 +96,24 @@ def expected(
     Args:
         gates: settings of the gates, λ schedule included.
         steps: of the whole stage.
-        drifts: name of each space → its drift, as `fitted_drift` has it; 0 neglects the error.
+        drifts: name of each space → its drift; `NO_DRIFT` neglects the error.
         begin: steps that are done already.
         opened: with `begin`: P[open] of every channel then, `(channels,)` for each space.
     """
-    amount = np.array([*drifts.values()]) * gates.learning_rate * steps
+    means = np.array([[drift.mean] for drift in drifts.values()])
+    spreads = np.array([[drift.spread] for drift in drifts.values()])
+    drift = (means + spreads * _MATTERS) * gates.learning_rate * steps
     if opened is None:
         logits = np.tile(_starts(gates), (len(drifts), 1))
     else:
         ranked = [np.quantile(opened[space], _RANKS) for space in drifts]
         logits = _logit(np.array(ranked))
     edges = _edges(begin, steps)
-    weights, found = _run(gates, steps, edges, logits, amount[:, None] * _MATTERS)
+    weights, found = _run(gates, steps, edges, logits, drift)
     return Expected(tuple(drifts), edges[1:] / steps, weights, found)
 
 
-def fitted_drift(gates: Gates, weights: np.ndarray, opened: Sequence[np.ndarray]) -> float:
+def fitted_drift(gates: Gates, weights: np.ndarray, opened: Sequence[np.ndarray]) -> Drift:
     """The drift with which the model comes nearest to a run.
 
     Args:
@@ -108,14 +123,17 @@ def fitted_drift(gates: Gates, weights: np.ndarray, opened: Sequence[np.ndarray]
     """
     steps = len(weights)
     edges = _edges(0, steps)
-    logits = np.tile(_starts(gates), (len(_TRIED), 1))
-    _, model = _run(gates, steps, edges, logits, _TRIED[:, None] * _MATTERS, weights)
+    mean, spread = (each.ravel() for each in np.meshgrid(_TRIED, _TRIED))
+    drift = mean[:, None] + spread[:, None] * _MATTERS
+    logits = np.tile(_starts(gates), (len(drift), 1))
+    _, model = _run(gates, steps, edges, logits, drift, weights)
     ends = np.arange(1, len(opened) + 1) * steps // len(opened)
     model = model[np.searchsorted(edges[1:], ends)]
     means = np.array([p.mean() for p in opened])[:, None]
     spreads = np.array([p.std() for p in opened])[:, None]
     apart = (model.mean(2) - means) ** 2 + (model.std(2) - spreads) ** 2 / 4
-    return float(_TRIED[apart.mean(0).argmin()] / (gates.learning_rate * steps))
+    best, unit = int(apart.mean(0).argmin()), gates.learning_rate * steps
+    return Drift(float(mean[best] / unit), float(spread[best] / unit))
 
 
 def _starts(gates: Gates) -> np.ndarray:
@@ -175,19 +193,17 @@ def _run(
             strength *= weights[i]
         else:
             weights[i] = strength / force[start:end].sum()
-        logits = _pulled(logits, p, strength, bool(left[start] <= CLOSING), end - start)
+        logits = _pulled(logits, p, strength, shift=bool(left[start] <= CLOSING))
         found[i] = sigmoid(logits - OPEN_SHIFT)
     return weights, found
 
 
-def _pulled(
-    logits: np.ndarray, p: np.ndarray, strength: float, shift: bool, strides: int
-) -> np.ndarray:
+def _pulled(logits: np.ndarray, p: np.ndarray, strength: float, *, shift: bool) -> np.ndarray:
     """The logits after a stride of the penalty, as `merge_core.gates.pull_to_half` has it."""
     slope = p * (1 - p)
     direction = np.full_like(slope, 0.25) if shift else slope
     excess = p.mean(1, keepdims=True) - 0.5
     along = (slope * direction).mean(1, keepdims=True)
     length = 2 * strength * excess / (1 + 2 * strength * along)
-    longest = strides * LONGEST_MOVE / np.maximum(direction.max(1, keepdims=True), 1e-12)
+    longest = LONGEST_MOVE / np.maximum(direction.max(1, keepdims=True), 1e-12)
     return logits - np.clip(length, -longest, longest) * direction

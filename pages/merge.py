@@ -1,15 +1,17 @@
 """Merge: choose a recipe, see what it will cost, start it, watch it, stop it, resume it."""
 
+from pathlib import Path
+
 import streamlit as st
 
-from merge_core import launch
+from merge_core import launch, places
 from merge_core.architectures import architectures_for
-from merge_core.plots.curves import learning_curves, schedule_curve
+from merge_core.plots.curves import learning_curves
 from merge_core.presets import PRESETS, Preset, find_preset, merge_names
 from merge_core.recipes import Recipe
-from merge_core.schedules import GrowthLaw
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.estimates import Measured, estimate
+from merge_core.views.expectations import NOTHING_KNOWN, Known, known_from
 from merge_core.views.runs import (
     ALIVE,
     checks,
@@ -22,8 +24,7 @@ from merge_core.views.runs import (
 )
 from merge_core.views.settings import with_settings
 from pages import shared
-
-CURVE_POINTS = 300
+from pages.schedule_editor import edit_schedule
 
 
 def choose() -> tuple[Recipe, str]:
@@ -83,82 +84,62 @@ def find(name: str) -> Preset[Recipe]:
 
 
 def settings(preset: Preset[Recipe], seed: int, model: str) -> Recipe:
-    """Epochs and λ schedule, with its curve."""
+    """Epochs and λ schedule, and what it will do to the gates."""
     recipe = preset.recipe
     tail = f"{recipe.name}-{recipe.preset}"
-    left, right = st.columns([2, 3])
-    with left:
-        st.markdown("**Epochs**")
-        with st.container(horizontal=True):
-            epochs = tuple(
-                int(
-                    st.number_input(
-                        label, low, 100_000, start, key=f"{key}-{tail}", persist_state="session"
-                    )
-                )
-                for key, label, low, start in (
-                    ("teacher", "each teacher", 1, recipe.teacher.epochs),
-                    ("gating", "gates", 1, recipe.gating.epochs),
-                    ("fine_tune", "fine-tuning", 0, recipe.fine_tune.epochs),
+    st.markdown("**Epochs**")
+    with st.container(horizontal=True):
+        epochs = tuple(
+            int(
+                st.number_input(
+                    label,
+                    low,
+                    100_000,
+                    start,
+                    key=f"{key}-{tail}",
+                    persist_state="session",
+                    width=150,
                 )
             )
-        st.markdown(
-            "**λ schedule**",
-            help="λ weighs the penalty that pulls the mean of the gates to ½. It starts at λ₀ and "
-            "grows by g·√λ in each epoch of growth; the growth is spread over the gate stage.",
+            for key, label, low, start in (
+                ("teacher", "each teacher", 1, recipe.teacher.epochs),
+                ("gating", "gates", 1, recipe.gating.epochs),
+                ("fine_tune", "fine-tuning", 0, recipe.fine_tune.epochs),
+            )
         )
-        law = recipe.gates.schedule
-        assert isinstance(law, GrowthLaw)
-        with st.container(horizontal=True):
-            start = st.number_input(
-                "λ₀",
-                1e-6,
-                1e3,
-                law.start,
-                0.01,
-                "%.4g",
-                key=f"start-{tail}",
-                persist_state="session",
-            )
-            growth = st.number_input(
-                "growth g",
-                1e-6,
-                1e3,
-                law.growth,
-                0.01,
-                "%.4g",
-                key=f"growth-{tail}",
-                persist_state="session",
-            )
-            spread = st.number_input(
-                "epochs of growth",
-                1,
-                10_000,
-                law.epochs,
-                key=f"spread-{tail}",
-                persist_state="session",
-            )
-        log = st.toggle("Logarithmic scale", key="log", persist_state="session")
-    chosen = with_settings(
+    schedule = edit_schedule(
+        recipe.gates,
+        key=f"schedule-{tail}",
+        epochs=epochs[1],
+        known=known_gates(recipe, model),
+    )
+    return with_settings(
         recipe,
         seed=seed,
         model=model,
         epochs=(epochs[0], epochs[1], epochs[2]),
-        schedule=(law := GrowthLaw(start=float(start), growth=float(growth), epochs=int(spread))),
+        schedule=schedule,
     )
-    weights = law.over(CURVE_POINTS)
-    with right:
-        shared.echarts(
-            schedule_curve(weights, chosen.gating.epochs, log=log),
-            key="schedule",
-            height=240,
-            alt=f"λ grows from {weights[0]:.3g} to {weights[-1]:.3g} over the gate stage",
-        )
-        st.caption(
-            f"λ grows from {weights[0]:.3g} to {weights[-1]:.3g} over {chosen.gating.epochs} "
-            f"epochs of gates."
-        )
-    return chosen
+
+
+def known_gates(recipe: Recipe, model: str) -> Known:
+    """What the newest finished run of the same recipe and network tells about its gates."""
+    for run in shared.runs():
+        other = run.recipe
+        if (
+            run.state == "finished"
+            and isinstance(other, Recipe)
+            and (other.name, other.model) == (recipe.name, model)
+        ):
+            return gates_of_run(str(places.home()), run.name)
+    return NOTHING_KNOWN
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def gates_of_run(home: str, name: str) -> Known:
+    """What a finished run tells about its gates; it does not change any more."""
+    with Store(Path(home), places.samples()).open(name) as reader:
+        return known_from(reader)
 
 
 def cost(recipe: Recipe, device: str) -> None:

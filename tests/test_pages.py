@@ -217,7 +217,7 @@ def test_starting_a_merge_with_settings(store: Store, begun: list[tuple[Recipe, 
     app.selectbox(key="recipe").set_value("sine").run()
     app.number_input(key="teacher-sine-quick").set_value(3)
     app.number_input(key="seed").set_value(11)
-    app.number_input(key="growth-sine-quick").set_value(0.2)
+    app.number_input(key="schedule-sine-quick-0-growth").set_value(0.2)
     app.button(key="go").click().run()
     assert not app.exception
     ((recipe, device),) = begun

@@ -24,11 +24,9 @@ from merge_core.plots.curves import (
     gate_evolution,
     gate_histogram,
     learning_curves,
-    schedule_curve,
 )
 from merge_core.plots.filters import filter_bands, hinges, scales, to_pixels
 from merge_core.plots.scores import strip
-from merge_core.recipes import PAPER_SCHEDULE
 from merge_core.store import Store
 from merge_core.views.channels import openness, share_frame
 from merge_core.views.filters import first_layer, hinge_frame, sine_target, tile_frame
@@ -205,7 +203,6 @@ def test_options_are_plain_json(store: Store) -> None:
     options = [
         learning_curves(curves, "loss", log=True),
         learning_curves(curves.iloc[:0], "loss", log=True),
-        schedule_curve(PAPER_SCHEDULE.over(20), 6, log=True),
         gate_evolution(
             history.probability,
             history.epochs,
@@ -217,7 +214,7 @@ def test_options_are_plain_json(store: Store) -> None:
         ),
         gate_histogram(history.probability[0], 1),
     ]
-    assert isinstance(options[3].pop("dataset")["source"], pd.DataFrame)  # Streamlit sends it
+    assert isinstance(options[2].pop("dataset")["source"], pd.DataFrame)  # Streamlit sends it
     for option in options:
         assert json.loads(json.dumps(option, allow_nan=False)) == option
 

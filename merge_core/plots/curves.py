@@ -85,41 +85,6 @@ def learning_curves(curves: pd.DataFrame, quantity: str, *, log: bool) -> Option
     }
 
 
-def schedule_curve(weights: np.ndarray, epochs: int, *, log: bool) -> Option:
-    """λ over the epochs of the gate stage.
-
-    Args:
-        weights: λ at equal steps of the stage, `(steps,)`.
-        epochs: epochs of the gate stage.
-        log: a logarithmic scale.
-    """
-    x = np.linspace(0, epochs, len(weights), endpoint=False)
-    return {
-        "animation": False,
-        "tooltip": {"trigger": "axis", "valueFormatter": "%.3g"},
-        "grid": {"left": 8, "right": 16, "top": 32, "bottom": 32, "containLabel": True},
-        "xAxis": {
-            "type": "value",
-            "name": "epochs of the gate stage",
-            "nameLocation": "middle",
-            "nameGap": 28,
-            "max": epochs,
-        },
-        "yAxis": {"type": "log" if log else "value", "name": "λ", "scale": log},
-        "series": [
-            {
-                "type": "line",
-                "name": "λ",
-                "step": "end",
-                "showSymbol": False,
-                "data": [[float(a), float(b)] for a, b in zip(x, weights, strict=True)],
-                "lineStyle": {"width": 3, "color": ENSEMBLE},
-                "itemStyle": {"color": ENSEMBLE},
-            }
-        ],
-    }
-
-
 def epochs_per_column(planned: int, channels: int) -> int:
     """How many epochs share a column of the heat map, so that it has at most `MOST_CELLS` cells."""
     return -(-planned * channels // MOST_CELLS)

@@ -1,5 +1,7 @@
 """The kinds of λ schedules, and how one becomes another."""
 
+import math
+
 from merge_core.errors import RecipeError
 from merge_core.schedules.base import Curve
 from merge_core.schedules.closing import Closing
@@ -35,7 +37,8 @@ TITLES = {
 def as_kind(kind: str, schedule: Schedule) -> Schedule:
     """A schedule of another kind with the first and the last λ of this one.
 
-    A constant takes the last. Where λ is controlled, its ends are those of the paper's schedule.
+    A constant lies midway on a log scale. Where λ is controlled, its ends are those of the paper's
+    schedule.
 
     Raises:
         RecipeError: there is no such kind.
@@ -52,7 +55,7 @@ def as_kind(kind: str, schedule: Schedule) -> Schedule:
         case "growth":
             return GrowthLaw.between(start, end)
         case "constant":
-            return Constant(weight=end)
+            return Constant(weight=math.sqrt(start * end))
         case "linear":
             return Linear(start=start, end=end)
         case "exponential":
