@@ -90,7 +90,7 @@ def test_teachers_are_imitated_between_the_examples() -> None:
 
 def test_what_is_counted_is_what_a_matrix_product_costs() -> None:
     with counted() as counter:
-        torch.zeros(5, 7) @ torch.zeros(7, 11)
+        _ = torch.zeros(5, 7) @ torch.zeros(7, 11)
     assert counter.flops == 2 * 5 * 7 * 11
 
 
