@@ -9,8 +9,9 @@ import typer
 
 from merge_core import bench, compared, inspected, launch
 from merge_core import export as exporting
-from merge_core.cli import comparing, dashboard, inspecting, results, table, tables
+from merge_core.cli import comparing, dashboard, inspecting, results, steering, table, tables
 from merge_core.cli.following import follow, wait_for_end
+from merge_core.cli.options import DataDirectory, NoWait, RunName, Settings
 from merge_core.cli.settings import pairs
 from merge_core.errors import DeviceError, GraphError, NetweldError
 from merge_core.presets import preset_of, recipe_names
@@ -29,22 +30,17 @@ app = typer.Typer(
 
 app.add_typer(bench.app, name="bench")
 app.command(epilog="Example: netweld table sine --n 10 --csv sine.csv")(table.table)
-
-RunName = Annotated[
-    str, typer.Argument(help="A run's name, the beginning of one, or 'latest'.", metavar="RUN")
-]
-DataDirectory = Annotated[
-    Path | None,
-    typer.Option(
-        "--data", help="Where data sets lie and are downloaded to.", envvar="NETWELD_DATA"
-    ),
-]
+app.command(
+    epilog="Examples: netweld steer latest pause; "
+    "netweld steer latest lambda linear --set start=1 --set end=30 --from 5"
+)(steering.steer)
+app.command(
+    epilog="Examples: netweld fork latest --epoch 4 --set gates.schedule.kind=closing; "
+    "netweld fork latest --after gates --set 'gates.selection=largest weights'"
+)(steering.fork)
+app.command(epilog="Example: netweld undo latest")(steering.undo)
 
 Device = Annotated[str, typer.Option(help=f"One of {', '.join(launch.DEVICES)}.", metavar="DEVICE")]
-Settings = Annotated[
-    list[str] | None,
-    typer.Option("--set", help="Change a setting of the recipe.", metavar="KEY=VALUE"),
-]
 
 
 @app.callback(
@@ -80,9 +76,7 @@ def merge(
     device: Device = "auto",
     data: DataDirectory = None,
     settings: Settings = None,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Start the run and return at once.")
-    ] = False,
+    no_wait: NoWait = False,
 ) -> None:
     """Train two teachers, merge them into one network, and say whether it was worth it.
 
@@ -141,9 +135,7 @@ def compare(
         typer.Option("--data-directory", help="Where data sets lie.", envvar="NETWELD_DATA"),
     ] = None,
     settings: Settings = None,
-    no_wait: Annotated[
-        bool, typer.Option("--no-wait", help="Start the run and return at once.")
-    ] = False,
+    no_wait: NoWait = False,
 ) -> None:
     """Merge the same teachers in every way and compare the results with each other."""
     _require_device(device)

@@ -9,7 +9,8 @@ import typer
 
 from merge_core.cli.comparing import show_scores
 from merge_core.cli.tables import console, new_table, number, time_of, took
-from merge_core.recipes import Comparison
+from merge_core.recipes import Comparison, Recipe
+from merge_core.steering import words
 from merge_core.store import RunReader
 from merge_core.views.channels import share_frame
 from merge_core.views.runs import flops_text, stage_frame, stage_title, verdict
@@ -59,7 +60,12 @@ def show_run(reader: RunReader) -> None:
     typer.echo(f"Device {reader.device}, {_made_with(facts)}started {time_of(facts['created'])}.")
     show_result(reader)
     _show_provenance(reader)
+    _show_forks(reader)
     _show_sessions(reader)
+    if isinstance(reader.recipe, Recipe) and reader.recipe.steering:
+        typer.echo("Changed while the gates learned, and part of the recipe:")
+        for steer in reader.recipe.steering:
+            typer.echo(f"  {words(steer)}")
     typer.echo("Settings, as --set takes them:")
     for key, value in _settings(reader.recipe):
         typer.echo(f"  {key}={value}")
@@ -83,6 +89,19 @@ def _show_provenance(reader: RunReader) -> None:
     console.print(table)
 
 
+def _show_forks(reader: RunReader) -> None:
+    branch = reader.branch()
+    if branch is not None:
+        typer.echo(f"It goes on from {branch.point}, of {branch.parent}.")
+    points = reader.fork_points()
+    epochs = [str(point.epoch) for point in points if point.epoch is not None]
+    ends = [point.stage for point in points if point.epoch is None]
+    if epochs:
+        typer.echo(f"It can be forked with --epoch {', '.join(epochs)}.")
+    if ends and isinstance(reader.recipe, Recipe):
+        typer.echo(f"It can be forked with --after {', '.join(ends)}.")
+
+
 def _show_sessions(reader: RunReader) -> None:
     for session in reader.sessions():
         origin = f", from {session['resumed_from']}" if session["resumed_from"] else ""
@@ -101,6 +120,8 @@ def _settings(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
         key, part = f"{prefix}{field.name}", getattr(value, field.name)
         if dataclasses.is_dataclass(part):
             yield from _settings(part, f"{key}.")
+        elif key == "steering":
+            continue  # a command of its own, no setting
         elif isinstance(part, tuple):
             yield key, ",".join(str(item) for item in part)
         else:
