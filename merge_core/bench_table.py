@@ -22,7 +22,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from merge_core import launch
+from merge_core import processes
 from merge_core.bench_graph import verdict
 from merge_core.channels import trace
 from merge_core.data import Dataset, Split
@@ -184,7 +184,7 @@ def measure(networks: int, repeats: int) -> None:
     """Measure and print everything."""
     recipe = find_preset("sine", "paper").recipe
     data = sine(recipe.data.train, recipe.data.noise, generator(0, "bench"))
-    cores = launch.available_threads()
+    cores = processes.available_threads()
     print(
         f"torch {torch.__version__}, {cores} processes of one thread against a plain loop; sine, "
         f"preset paper, {networks} repetitions at once, medians of {repeats}",

@@ -1,6 +1,6 @@
 """Forks: runs that share the past of another run and go on otherwise (no torch).
 
-    fork(store, run, point, schedule=..., seed=..., settings=...)   →  name and process of the fork
+    fork(store, run, point, schedule=..., seed=..., settings=...)   →  the fork, what has started
     undo(store, run)                                                →  likewise
 
 What a fork changes becomes a part of its recipe, so that a new run of that recipe gives the fork's
@@ -8,7 +8,6 @@ numbers; an unchanged fork gives its parent's.
 """
 
 import dataclasses
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -42,7 +41,7 @@ def fork(
     seed: int | None = None,
     settings: Mapping[str, str] | None = None,
     data: Path | None = None,
-) -> tuple[str, subprocess.Popen[bytes]]:
+) -> tuple[str, list[str]]:
     """Start a run that shares another one's past and goes on otherwise; or likewise, unchanged.
 
     What was to change in the parent later on changes in the fork as well, unless another schedule
@@ -61,7 +60,7 @@ def fork(
         data: where data sets lie.
 
     Returns:
-        The fork's name and its worker's process.
+        The fork's name, and the runs that could be started at once: it is among them or waits.
 
     Raises:
         StoreError: the run is unknown or no merge, or cannot be forked from there.
@@ -88,7 +87,7 @@ def fork(
     return fork, launch.start(store, fork, data)
 
 
-def undo(store: Store, name: str, data: Path | None = None) -> tuple[str, subprocess.Popen[bytes]]:
+def undo(store: Store, name: str, data: Path | None = None) -> tuple[str, list[str]]:
     """Return to before the last change: a fork from the checkpoint before it, without it.
 
     A run that is being worked on is stopped; it can be resumed.
@@ -99,7 +98,7 @@ def undo(store: Store, name: str, data: Path | None = None) -> tuple[str, subpro
         data: where data sets lie.
 
     Returns:
-        The fork's name and its worker's process.
+        The fork's name, and the runs that could be started at once: it is among them or waits.
 
     Raises:
         StoreError: the run is unknown or no merge, or nothing was changed.

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from merge_core import launch, places
+from merge_core import places, processes
 from merge_core.architectures import TORCHVISION
 from merge_core.description import Description
 from merge_core.errors import GraphError, StoreError
@@ -170,7 +170,7 @@ def start(model: str, shape: tuple[int, ...] | None = None, batch: int = BATCH) 
         directory().mkdir(parents=True, exist_ok=True)
         process = subprocess.Popen(
             [sys.executable, *PROGRAM, model, text, str(batch), str(_file(model))],
-            env=launch.environment(),
+            env=processes.environment() | {"NETWELD_HOME": str(places.home())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=errors,

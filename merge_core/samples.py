@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from merge_core import launch
+from merge_core import launch, queue
 from merge_core.errors import NetweldError, StoreError
 from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
@@ -44,8 +44,8 @@ def make(recipe: Recipe, directory: Path) -> Path:
     """
     with tempfile.TemporaryDirectory() as home:
         store = Store(Path(home))
-        name, process = launch.begin(store, recipe, "cpu")
-        process.wait()
+        name, _ = launch.begin(store, recipe, "cpu")
+        queue.wait(store, name)
         with store.open(name) as reader:
             return pack(reader, directory)
 

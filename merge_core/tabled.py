@@ -19,7 +19,7 @@ from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryFile
 
-from merge_core import launch, places
+from merge_core import places, processes
 from merge_core.carriers import Asked, Carrier, folder, progress_of
 from merge_core.errors import NetweldError, RecipeError, StoreError
 from merge_core.recipes import Recipe
@@ -84,7 +84,7 @@ def carry_out(
     )
     try:
         todo = missing(results.rows(), range(seed, seed + n))
-        count = workers or (launch.available_threads() if device == "cpu" else 1)
+        count = workers or (processes.available_threads() if device == "cpu" else 1)
         count = min(count, max(len(seeds) for seeds in todo.values()))
         shares = [{unit: seeds[i::count] for unit, seeds in todo.items()} for i in range(count)]
         asked = {
@@ -144,7 +144,7 @@ def begin(
         with (folder(table) / "worker.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, *CARRIER, json.dumps(asked)],
-                env=launch.environment() | {"NETWELD_HOME": str(places.home())},
+                env=processes.environment() | {"NETWELD_HOME": str(places.home())},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -171,7 +171,7 @@ class _Worker:
         self.complaints = TemporaryFile()  # noqa: SIM115 (closed by `stop`)
         self.process = subprocess.Popen(
             [sys.executable, *WORKER, json.dumps(asked)],
-            env=launch.environment(1),
+            env=processes.environment(1) | {"NETWELD_HOME": str(places.home())},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.complaints,

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from merge_core import places
+from merge_core import places, queue
 from merge_core.errors import NetweldError, StoreError
 from merge_core.events import EpochFinished, Event, Progress, Resume, StagePlanned
 from merge_core.hearing import Ears, Stopped
@@ -32,6 +32,8 @@ CHECKPOINT_SECONDS = 2.0
 SERIES = 24
 SERIES_BYTES = 2**30
 BEAT_SECONDS = 1.0
+LAST_SECONDS = 30.0
+"""How long a step may take to its end when the run can no longer be written to."""
 PROGRESS_SECONDS = 0.2
 """At most one `Progress` is written in this time in the middle of a long computation."""
 
@@ -131,6 +133,8 @@ class _Heart(threading.Thread):
                 self._writer.heartbeat()
             except StoreError as error:
                 self.failure = error
+                if not self._over.wait(LAST_SECONDS):
+                    os._exit(1)  # in the middle of a long step, with nowhere to write to
                 return
 
     def require_sound(self) -> None:
@@ -319,11 +323,17 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("run", help="name of a run in NETWELD_HOME")
     parser.add_argument("--after", type=int, default=0, help="ignore commands up to this id")
     chosen = parser.parse_args(arguments)
+    store = Store()
     try:
-        return run(Store(), chosen.run, carry_out, after=chosen.after)
+        return run(store, chosen.run, carry_out, after=chosen.after)
     except StoreError as error:
         print(error, file=sys.stderr)
         return 2
+    finally:
+        try:
+            queue.leave(store, chosen.run)
+        except StoreError as error:
+            print(error, file=sys.stderr)
 
 
 if __name__ == "__main__":

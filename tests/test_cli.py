@@ -12,9 +12,9 @@ import pytest
 from made_up_run import PLAN, made_up, recipe
 from safetensors import safe_open
 
-from merge_core import launch, places
+from merge_core import places, processes, queue
 from merge_core.cli import dashboard, main
-from merge_core.cli.following import follow
+from merge_core.errors import StoreError
 from merge_core.recipes import Recipe
 from merge_core.schedules import GrowthLaw
 from merge_core.store import Store
@@ -40,7 +40,7 @@ sys.exit(worker.main())
 
 
 def fake_worker(*, pause: float = 0.0, fail: bool = False) -> tuple[str, ...]:
-    """What to put in the place of `launch.WORKER`."""
+    """What to put in the place of `processes.WORKER`."""
     return ("-c", f"PAUSE, FAIL = {pause}, {fail}\n{FAKE_WORKER}")
 
 
@@ -119,7 +119,7 @@ def test_user_errors_are_one_sentence(
     arguments: str,
     words: str,
 ):
-    monkeypatch.setattr(launch, "WORKER", ("-c", "raise SystemExit('must not start')"))
+    monkeypatch.setattr(processes, "WORKER", ("-c", "raise SystemExit('must not start')"))
     assert netweld(monkeypatch, *arguments.split()) == 2
     out, error = capsys.readouterr()
     assert out == ""
@@ -164,7 +164,7 @@ def test_a_merge_that_has_no_teachers_yet_is_not_compared(
 def test_compare_begins_a_comparison_of_the_run_s_teachers(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(launch, "WORKER", ("-c", "pass"))
+    monkeypatch.setattr(processes, "WORKER", ("-c", "pass"))
     run = written(store)
     assert netweld(monkeypatch, "compare", run, "--methods", "uniform", "--no-wait") == 0
     name = store.find("latest")
@@ -187,7 +187,7 @@ def test_compare_begins_a_comparison_of_the_run_s_teachers(
 def test_merge_tells_its_stages_and_the_verdict(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(launch, "WORKER", fake_worker())
+    monkeypatch.setattr(processes, "WORKER", fake_worker())
     settings = ["--seed", "7", "--set", "gating.epochs=9", "--set", "gates.schedule.start=0.5"]
     assert netweld(monkeypatch, "merge", "textures", *settings) == 0
     out = capsys.readouterr().out
@@ -210,7 +210,7 @@ def test_merge_tells_its_stages_and_the_verdict(
 def test_failed_merge_gives_its_sentence(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(launch, "WORKER", fake_worker(fail=True))
+    monkeypatch.setattr(processes, "WORKER", fake_worker(fail=True))
     assert netweld(monkeypatch, "merge", "digits") == 1
     error = capsys.readouterr().err
     assert "The data are gone; bring them back." in error
@@ -221,7 +221,7 @@ def test_failed_merge_gives_its_sentence(
 def test_worker_that_never_begins_is_reported(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(launch, "WORKER", ("-c", "raise SystemExit('no torch here')"))
+    monkeypatch.setattr(processes, "WORKER", ("-c", "raise SystemExit('no torch here')"))
     assert netweld(monkeypatch, "merge", "digits") == 1
     assert "worker.log" in capsys.readouterr().err
     (name,) = store.names()
@@ -233,17 +233,18 @@ def test_second_worker_leaves_the_run_to_the_first(
 ):
     name = store.create(recipe(), "cpu")
     with store.writer(name):
-        monkeypatch.setattr(launch, "WORKER", fake_worker())
-        process = launch._start(store, name, None, after=0)
-        assert follow(store, name, process) == 1
-        assert "another process" in capsys.readouterr().err
+        monkeypatch.setattr(processes, "WORKER", fake_worker())
+        assert netweld(monkeypatch, "resume", name) == 2
+        assert "is running" in capsys.readouterr().err
+        with pytest.raises(StoreError, match="being worked on"):
+            queue.enqueue(store, name)
         assert store.runs()[0].state == "running"
 
 
 def test_start_stop_and_resume(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    monkeypatch.setattr(launch, "WORKER", fake_worker(pause=0.05))
+    monkeypatch.setattr(processes, "WORKER", fake_worker(pause=0.05))
     assert netweld(monkeypatch, "merge", "textures", "--no-wait") == 0
     (name,) = store.names()
     wait_for_stage(store, "teacher_a")
@@ -255,7 +256,7 @@ def test_start_stop_and_resume(
     assert netweld(monkeypatch, "stop", "latest") == 2
     assert netweld(monkeypatch, "export", "latest") == 2
     capsys.readouterr()
-    monkeypatch.setattr(launch, "WORKER", fake_worker())
+    monkeypatch.setattr(processes, "WORKER", fake_worker())
     assert netweld(monkeypatch, "resume", name[:-1]) == 0
     assert "★ returned" in capsys.readouterr().out
     assert netweld(monkeypatch, "resume", name) == 2
@@ -268,8 +269,8 @@ def start(store: Store, worker: tuple[str, ...], *arguments: str, **streams) -> 
     """The command in a process of its own, with another worker."""
     script = (
         "import sys\n"
-        "from merge_core import cli, launch\n"
-        f"launch.WORKER = {worker!r}\n"
+        "from merge_core import cli, processes\n"
+        f"processes.WORKER = {worker!r}\n"
         f"sys.argv = {['netweld', *arguments]!r}\n"
         "cli.main()\n"
     )
@@ -461,7 +462,7 @@ def test_worker_gets_the_data_directory_and_threads(
         "import os; print(*(os.environ[k] for k in ('NETWELD_HOME', 'NETWELD_DATA', "
         "'OMP_NUM_THREADS', 'OMP_WAIT_POLICY')), sep='\\n')"
     )
-    monkeypatch.setattr(launch, "WORKER", ("-c", report))
+    monkeypatch.setattr(processes, "WORKER", ("-c", report))
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
     assert netweld(monkeypatch, "merge", "textures", "--data", "sets") == 1
     (name,) = store.names()
@@ -477,9 +478,9 @@ def test_worker_gets_the_data_directory_and_threads(
 
 def test_threads_are_at_least_one_and_at_most_the_cores(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    assert 1 <= launch.available_threads() <= (os.cpu_count() or 1)
+    assert 1 <= processes.available_threads() <= (os.cpu_count() or 1)
     monkeypatch.setenv("OMP_NUM_THREADS", "nonsense")
-    assert 1 <= launch.available_threads() <= (os.cpu_count() or 1)
+    assert 1 <= processes.available_threads() <= (os.cpu_count() or 1)
 
 
 def test_dashboard_command_names_the_app_and_its_address():

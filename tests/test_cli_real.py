@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from merge_core import launch
+from merge_core import launch, queue
 from merge_core.presets import find_preset
-from merge_core.store import Store
+from merge_core.store import Store, held
 
 ROOT = Path(__file__).resolve().parent.parent
 TINY = {
@@ -60,15 +60,17 @@ def netweld(*arguments: str, **options) -> subprocess.Popen:
 def test_killed_merge_is_resumed_and_exported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setenv("NETWELD_HOME", str(tmp_path / "home"))
     store = Store()
-    name, process = launch.begin(store, find_preset("digits", "quick").recipe.changed(TINY), "cpu")
+    name, started = launch.begin(store, find_preset("digits", "quick").recipe.changed(TINY), "cpu")
+    assert started == [name]
     with store.open(name) as reader:
         deadline = time.monotonic() + 120
         while not any(row["stage"] == "teacher_b" for row in reader.metrics()):
-            assert process.poll() is None, (store.directory(name) / "worker.log").read_text()
+            assert not queue.ended(store, name), (store.directory(name) / "worker.log").read_text()
             assert time.monotonic() < deadline
             time.sleep(0.002)
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
+        os.kill(reader.status()["pid"], signal.SIGKILL)
+        while held(store.directory(name)):
+            time.sleep(0.002)
         assert reader.status()["state"] == "lost"
         acknowledged = reader.metrics()
 

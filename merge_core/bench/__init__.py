@@ -40,12 +40,12 @@ def graph(
     ] = 3,
 ) -> None:
     """How fast networks are traced, concatenated and cut, and what gates add to a step."""
-    from merge_core import inspected, launch
+    from merge_core import inspected, processes
 
     for model in models or []:
         inspected.check_name(model)
     command = [sys.executable, "-P", "-m", "merge_core.bench_graph", str(repeats), *(models or [])]
-    raise typer.Exit(subprocess.run(command, env=launch.environment(), check=False).returncode)
+    raise typer.Exit(subprocess.run(command, env=processes.environment(), check=False).returncode)
 
 
 @app.command(epilog="Example: netweld bench align --repeats 3")
@@ -55,10 +55,10 @@ def align(
     ] = 1,
 ) -> None:
     """How fast channels are observed, and networks matched."""
-    from merge_core import launch
+    from merge_core import processes
 
     command = [sys.executable, "-P", "-m", "merge_core.bench_align", str(repeats)]
-    raise typer.Exit(subprocess.run(command, env=launch.environment(), check=False).returncode)
+    raise typer.Exit(subprocess.run(command, env=processes.environment(), check=False).returncode)
 
 
 @app.command(epilog="Example: netweld bench table --repeats 5")
@@ -71,7 +71,7 @@ def table(
     ] = 3,
 ) -> None:
     """How fast the sine row of the paper's Table 1 is, against a plain PyTorch loop."""
-    from merge_core import launch
+    from merge_core import processes
 
     command = [sys.executable, "-P", "-m", "merge_core.bench_table", str(networks), str(repeats)]
-    raise typer.Exit(subprocess.run(command, env=launch.environment(), check=False).returncode)
+    raise typer.Exit(subprocess.run(command, env=processes.environment(), check=False).returncode)

@@ -10,7 +10,7 @@ import typer
 from merge_core import bench, compared, inspected, launch
 from merge_core import export as exporting
 from merge_core.cli import comparing, dashboard, inspecting, results, steering, table, tables
-from merge_core.cli.following import follow, wait_for_end
+from merge_core.cli.following import follow, say_begun, wait_for_end
 from merge_core.cli.options import DataDirectory, NoWait, RunName, Settings
 from merge_core.cli.settings import pairs
 from merge_core.errors import DeviceError, GraphError, NetweldError
@@ -85,12 +85,12 @@ def merge(
     chosen = preset_of(recipe, preset).recipe.changed({"seed": seed, **pairs(settings or [])})
     _require_device(device)
     store = Store()
-    name, process = launch.begin(store, chosen, device, data)
-    typer.echo(f"Run {name} has started.")
+    name, started = launch.begin(store, chosen, device, data)
+    say_begun(name, started)
     if no_wait:
         typer.echo(f"Look at it with `netweld show {name}`, or in the dashboard.")
         return
-    raise typer.Exit(follow(store, name, process))
+    raise typer.Exit(follow(store, name))
 
 
 def _require_device(device: str) -> None:
@@ -151,12 +151,12 @@ def compare(
         examples=examples,
         settings=pairs(settings or []),
     )
-    name, process = launch.begin(store, recipe, device, directory, files)
-    typer.echo(f"Run {name} has started.")
+    name, started = launch.begin(store, recipe, device, directory, files)
+    say_begun(name, started)
     if no_wait:
         typer.echo(f"Look at it with `netweld show {name}`, or in the dashboard.")
         return
-    raise typer.Exit(follow(store, name, process))
+    raise typer.Exit(follow(store, name))
 
 
 @app.command(epilog="Example: netweld barrier latest")
@@ -177,9 +177,9 @@ def barrier(
             comparing.show_barrier(reader)
             return
         recipe, files = compared.of_run(reader, (), examples=examples)
-    name, process = launch.begin(store, recipe, "auto", data, files)
-    typer.echo(f"Run {name} has started.")
-    raise typer.Exit(follow(store, name, process, comparing.show_barrier))
+    name, started = launch.begin(store, recipe, "auto", data, files)
+    say_begun(name, started)
+    raise typer.Exit(follow(store, name, comparing.show_barrier))
 
 
 @app.command(epilog="Example: netweld runs")
@@ -211,10 +211,10 @@ def resume(
     """Go on with a stopped, failed or lost run from its last checkpoint, to the same numbers."""
     store = Store()
     name = store.find(run)
-    process = launch.resume(store, name, data)
-    typer.echo(f"Run {name} goes on.")
+    started = launch.resume(store, name, data)
+    typer.echo(f"Run {name} {'goes on' if name in started else 'waits for its turn'}.")
     if not no_wait:
-        raise typer.Exit(follow(store, name, process))
+        raise typer.Exit(follow(store, name))
 
 
 @app.command(epilog="Example: netweld stop latest")

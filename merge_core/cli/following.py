@@ -1,15 +1,19 @@
 """Watching a run from a terminal until it ends; the run itself goes on without us."""
 
-import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from contextlib import suppress
 
 import typer
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn
 
+from merge_core import launch, queue
 from merge_core.cli.results import show_result
 from merge_core.cli.tables import console, number, took
+from merge_core.errors import StoreError
 from merge_core.store import RunReader, Store
+from merge_core.views import queued
+from merge_core.views.queued import Place
 from merge_core.views.runs import ALIVE, duration, stage_title
 
 LOOK_SECONDS = 0.25
@@ -20,7 +24,6 @@ PATIENCE_SECONDS = 60.0
 def follow(
     store: Store,
     name: str,
-    process: subprocess.Popen[bytes],
     show: Callable[[RunReader], None] = show_result,
 ) -> int:
     """Show a run's progress until it ends, then its result; Ctrl-C stops the run.
@@ -28,19 +31,24 @@ def follow(
     Args:
         store: where the run is.
         name: the run.
-        process: its worker, which was just started.
         show: prints the result.
 
     Returns:
         0 when the run finished, 1 otherwise.
     """
     with store.open(name) as reader:
-        _watch(store, reader, process)
+        _watch(store, reader)
         if reader.status()["state"] == "finished":
             show(reader)
             return 0
         _say_how_it_ended(reader)
         return 1
+
+
+def say_begun(name: str, started: Collection[str]) -> None:
+    """Say that a run is there, and whether it has begun."""
+    how = "has started" if name in started else "waits for its turn"
+    typer.echo(f"Run {name} {how}.")
 
 
 def wait_for_end(store: Store, name: str) -> int:
@@ -59,8 +67,8 @@ def wait_for_end(store: Store, name: str) -> int:
     return 0
 
 
-def _watch(store: Store, reader: RunReader, process: subprocess.Popen[bytes]) -> None:
-    """Show progress until the worker ends."""
+def _watch(store: Store, reader: RunReader) -> None:
+    """Show where the run waits and how far it is, until its worker ends."""
     terminal = console.is_terminal
     told: set[str] = set()
     bar = Progress(
@@ -78,24 +86,30 @@ def _watch(store: Store, reader: RunReader, process: subprocess.Popen[bytes]) ->
         ended = stopping = False
         while not ended:
             try:
-                ended = process.poll() is not None
+                queue.dispatch(store)
+                ended = queue.ended(store, reader.name)
+                place = queued.place(store, reader.name)
                 if terminal:
-                    _move(bar, task, reader)
+                    _move(bar, task, reader, place)
                 else:
-                    _tell_stages(reader, told)
+                    _tell(reader, told, place)
                 if stopping:
                     bar.update(task, description="Stopping", left="")
                 if not ended:
                     time.sleep(LOOK_SECONDS)
             except KeyboardInterrupt:
                 if not stopping:
-                    store.command(reader.name, "stop")
+                    with suppress(StoreError):  # it has ended at this moment
+                        launch.stop(store, reader.name)
                     typer.echo("Stopping the run; it can be resumed later.", err=True)
                 stopping = True
 
 
-def _move(bar: Progress, task: TaskID, reader: RunReader) -> None:
+def _move(bar: Progress, task: TaskID, reader: RunReader, place: Place | None) -> None:
     """Bring the bar up to date."""
+    if place is not None:
+        bar.update(task, description=place.words)
+        return
     headway = reader.headway()
     left = "" if headway.left is None else f"{duration(headway.left)} left"
     if reader.status()["state"] == "paused":
@@ -110,8 +124,13 @@ def _move(bar: Progress, task: TaskID, reader: RunReader) -> None:
             bar.update(task, score=f"held-out {metric} {number(score)}")
 
 
-def _tell_stages(reader: RunReader, told: set[str]) -> None:
-    """Where no bar can be drawn: one line for each stage that is over."""
+def _tell(reader: RunReader, told: set[str], place: Place | None) -> None:
+    """Where no bar can be drawn: a line when the run waits, and one for each finished stage."""
+    if place is not None:
+        if "queue" not in told:
+            told.add("queue")
+            typer.echo(f"{place.words}.")
+        return
     metric = reader.recipe.metric
     for row in reader.stages():
         stage = row["stage"]

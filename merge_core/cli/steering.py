@@ -164,21 +164,21 @@ def fork(
     else:
         with store.open(parent) as reader:
             point = fork_point(reader, epoch or 0)
-    name, process = forking.fork(
+    name, _ = forking.fork(
         store, parent, point, seed=seed, settings=pairs(settings or []), data=data
     )
     typer.echo(f"Run {name} goes on from {point}, of {parent}.")
     if no_wait:
         typer.echo(f"Look at it with `netweld show {name}`, or in the dashboard.")
         return
-    raise typer.Exit(follow(store, name, process))
+    raise typer.Exit(follow(store, name))
 
 
 def undo(run: RunName, data: DataDirectory = None, no_wait: NoWait = False) -> None:
     """Return to before the last change of a steered run: a fork without that change."""
     store = Store()
     parent = store.find(run)
-    name, process = forking.undo(store, parent, data)
+    name, _ = forking.undo(store, parent, data)
     with store.open(name) as reader:
         branch = reader.branch()
     assert branch is not None
@@ -186,4 +186,4 @@ def undo(run: RunName, data: DataDirectory = None, no_wait: NoWait = False) -> N
     if no_wait:
         typer.echo(f"Look at it with `netweld show {name}`, or in the dashboard.")
         return
-    raise typer.Exit(follow(store, name, process))
+    raise typer.Exit(follow(store, name))

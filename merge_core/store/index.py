@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from merge_core import places
+from merge_core import owners, places
 from merge_core.errors import RecipeError, StoreError
 from merge_core.recipes import Experiment, Recipe
 from merge_core.store.databases import (
@@ -30,6 +30,7 @@ from merge_core.store.forks import take_over
 from merge_core.store.reader import INPUTS, RunReader
 from merge_core.store.steered import Branch, ForkPoint
 from merge_core.store.summaries import RunSummary, parsed, summary, unreadable_run
+from merge_core.store.turns import Turns
 from merge_core.store.writer import RunWriter
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-[a-z0-9]+-s\d+-[0-9a-f]{4}")
@@ -272,9 +273,9 @@ class Store:
         """Put a command for a run's worker into the queue; returns its id.
 
         Raises:
-            StoreError: the run is unknown or a sample.
+            StoreError: the run is unknown, a sample or somebody else's.
         """
-        self._require_own(name)
+        self.require_command(name)
         with self._steering() as index:
             command = index.execute(
                 "INSERT INTO commands(run, verb, arguments, issued) VALUES (?, ?, ?, ?)",
@@ -299,9 +300,9 @@ class Store:
         """Remove a run and its files for good.
 
         Raises:
-            StoreError: the run is unknown, a sample, or its worker is alive.
+            StoreError: the run is unknown, a sample, somebody else's, or its worker is alive.
         """
-        self._require_own(name)
+        self.require_command(name)
         directory = self._directory(name)
         held = None
         if directory.is_dir():
@@ -320,6 +321,17 @@ class Store:
         if held is not None:
             held.release()
             shutil.rmtree(directory, ignore_errors=True)
+
+    def require_command(self, name: str) -> None:
+        """Refuse to change a run that is not of whoever asks (see `merge_core.owners`).
+
+        Raises:
+            StoreError: the run is unknown, a sample or somebody else's.
+        """
+        self._require_own(name)
+        who = owners.acting()
+        if not who.commands_all:
+            who.require(name, Turns(self.home).owner(name))
 
     def directory(self, name: str) -> Path:
         """Where the files of a run are.

@@ -94,6 +94,11 @@ class Turns:
         """Run → owner; runs of older versions of netweld have none."""
         return {row["run"]: row["owner"] for row in self._rows("SELECT * FROM owners")}
 
+    def owner(self, run: str) -> str | None:
+        """Whose a run is."""
+        rows = self._rows("SELECT owner FROM owners WHERE run = ?", run)
+        return rows[0]["owner"] if rows else None
+
     def spent(self) -> dict[str, Spent]:
         """Owner → what they have had."""
         now = time.time()

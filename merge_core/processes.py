@@ -1,0 +1,180 @@
+"""The processes that compute beside the dashboard: how they are started, counted and ended.
+
+No torch is loaded here. Each of them is in a session of its own: it goes on when the terminal or
+the browser that started it is closed.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+from collections.abc import Iterable
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+from merge_core import places
+from merge_core.errors import StoreError
+from merge_core.store import Store, Turn
+
+WORKER = ("-P", "-m", "merge_core.worker")
+"""How Python starts a worker. Without -P it would import a file called random.py where it runs."""
+
+GPUS = "NETWELD_GPUS"
+"""All GPUs of the queue, for a worker that sees only one and lets the next run begin."""
+
+MODULES = re.compile(r"merge_core\.(worker|inspection|tabled|tables|bench_\w+)")
+"""What runs in a process of its own and computes."""
+
+
+def start(store: Store, turn: Turn, gpu: int | None = None) -> subprocess.Popen[bytes]:
+    """Start the worker of a run.
+
+    Args:
+        store: where the run is.
+        turn: what was asked for.
+        gpu: which of the visible GPUs it sees; None for all.
+
+    Raises:
+        StoreError: the run is gone, or no process can be started.
+    """
+    directory = store.directory(turn.run)
+    with store.open(turn.run) as reader:
+        # The number of threads decides in which order sums are taken, so a resumed run needs the
+        # number it started with.
+        threads = reader.facts().get("threads") or turn.threads
+    extra = {"NETWELD_HOME": str(store.home), "NETWELD_DATA": turn.data}
+    if gpu is not None:
+        names = visible_gpus()
+        extra |= {"CUDA_VISIBLE_DEVICES": names[gpu], GPUS: ",".join(names)}
+    try:
+        with (directory / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, *WORKER, turn.run, "--after", str(turn.after)],
+                env=environment(threads) | extra,
+                cwd=store.home,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise StoreError(
+            f"The worker of run {turn.run} could not be started ({error}); mend that, then "
+            f"`netweld resume {turn.run}`."
+        ) from error
+    # Somebody must wait for a child, or it stays behind as a zombie that looks alive.
+    threading.Thread(target=process.wait, name=f"reap {turn.run}", daemon=True).start()
+    return process
+
+
+def is_worker(pid: int, run: str) -> bool:
+    """Whether the process is there and works, or is about to work, on that run."""
+    try:
+        process = psutil.Process(pid)
+        return process.status() != psutil.STATUS_ZOMBIE and run in process.cmdline()
+    except psutil.NoSuchProcess:
+        return False
+    except psutil.AccessDenied:
+        return True
+
+
+def environment(threads: int | None = None) -> dict[str, str]:
+    """The environment of a process that computes beside the dashboard.
+
+    Args:
+        threads: how many it may use; as many as are available by default.
+    """
+    made = {
+        **os.environ,
+        "OMP_NUM_THREADS": str(threads or available_threads()),
+        # Threads that spin while they wait would starve the dashboard.
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONUNBUFFERED": "1",
+    }
+    if places.dashboard() == places.PACKAGE.parent:  # a checkout, perhaps not installed
+        paths = [str(places.PACKAGE.parent), os.environ.get("PYTHONPATH", "")]
+        made["PYTHONPATH"] = os.pathsep.join(path for path in paths if path)
+    return made
+
+
+def available_threads() -> int:
+    """How many threads a worker uses: `OMP_NUM_THREADS`, or the cores at its disposal."""
+    wish = os.environ.get("OMP_NUM_THREADS", "")
+    if wish.isdecimal() and int(wish) > 0:
+        return int(wish)
+    return available_cores()
+
+
+def available_cores() -> int:
+    """How many physical cores netweld may use."""
+    limits = [psutil.cpu_count(logical=False) or os.cpu_count() or 1]
+    if hasattr(os, "sched_getaffinity"):
+        limits.append(len(os.sched_getaffinity(0)))
+    quota = _container_quota()
+    if quota is not None:
+        limits.append(quota)
+    return max(min(limits), 1)
+
+
+def _container_quota() -> int | None:
+    """Whole CPUs that a Linux container may use (control groups v2); None when not limited."""
+    try:
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text().split()
+    except (OSError, ValueError):
+        return None
+    return None if quota == "max" else max(int(quota) // int(period), 1)
+
+
+def visible_gpus() -> list[str]:
+    """The names under which a process may ask for the GPUs of this machine, without loading torch.
+
+    They are those of `CUDA_VISIBLE_DEVICES`, or numbers; Apple's GPU is one without a choice.
+    """
+    asked = os.environ.get(GPUS, os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if asked is not None:
+        return [name.strip() for name in asked.split(",") if name.strip() not in ("", "-1")]
+    if sys.platform == "darwin":
+        return ["0"] if os.uname().machine == "arm64" else []
+    found = [path.name for path in Path("/dev").glob("nvidia*")]
+    return sorted(name[6:] for name in found if name[6:].isdecimal())
+
+
+def computing(home: Path) -> list[psutil.Process]:
+    """Every process that computes for the runs, tables and networks of a home directory."""
+    return [process for process in psutil.process_iter() if _computes_for(process, home)]
+
+
+def _computes_for(process: psutil.Process, home: Path) -> bool:
+    try:
+        words = process.cmdline()
+        if "-m" not in words or not MODULES.fullmatch(words[words.index("-m") + 1]):
+            return False
+        place = process.environ().get("NETWELD_HOME") or Path.home() / ".netweld"
+        return Path(place).expanduser().resolve() == home and process.pid != os.getpid()
+    except (psutil.Error, IndexError, OSError):
+        return False
+
+
+def end(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
+    """Ask processes to end, and after some time make them.
+
+    Args:
+        processes: what shall end.
+        seconds: how long each may take over it.
+
+    Returns:
+        Those that had to be killed.
+    """
+    asked = list(processes)
+    for process in asked:
+        with suppress(psutil.Error):
+            process.terminate()
+    _, left = psutil.wait_procs(asked, timeout=seconds)
+    for process in left:
+        with suppress(psutil.Error):
+            process.kill()
+    psutil.wait_procs(left, timeout=seconds)
+    return left
