@@ -135,6 +135,23 @@ def test_gated_perceptrons_equal_fit(at_once: int | None) -> None:
 
 
 @pytest.mark.parametrize("at_once", [None, 2])
+def test_gated_perceptrons_that_draw_the_same_equal_fit(at_once: int | None) -> None:
+    """One seed under many λ schedules: the noise is drawn once, also across stacks."""
+
+    def make(number: int) -> Job:
+        schedule = GrowthLaw(start=0.1 * (1 + number), growth=0.5, epochs=5)
+        return gated_job(7, Gates(start=1, learning_rate=1, schedule=schedule))
+
+    assert_equal_to_fit(make, at_once)
+    jobs, single = [make(number) for number in range(3)], make(0)
+    list(fit_together(jobs))
+    list(fit(single))
+    states = [gates_of(job.network).draws.get_state() for job in jobs]
+    expected = gates_of(single.network).draws.get_state()
+    assert all(torch.equal(state, expected) for state in states)
+
+
+@pytest.mark.parametrize("at_once", [None, 2])
 def test_convolutional_networks_equal_fit(at_once: int | None) -> None:
     training = Training(epochs=2, batch_size=16, learning_rate=0.05, weight_decay=1e-3)
     assert_equal_to_fit(lambda number: image_job(number, training), at_once)
@@ -147,7 +164,7 @@ def test_noise_is_that_of_the_gates(logit: float) -> None:
     logits[1] += torch.tensor([0.1, 0.2, 0.3])
     noise, slopes = torch.empty(2, 4000, 3), torch.empty(2, 4000, 3)
     fill_uniform(noise, [generator(number, "noise") for number in range(2)])
-    gates_(noise, slopes, logits)
+    gates_(noise, slopes, logits, noise)
     for number in range(2):
         mine = logits[number].clone().requires_grad_()
         expected = sample(mine, 4000, generator(number, "noise"))
@@ -160,7 +177,7 @@ def test_noise_stays_finite_at_the_ends() -> None:
     noise = torch.tensor([1e-6, 0.5, 1 - 1e-6]).repeat(1, 1, 3)
     logits = torch.tensor([[-200.0] * 3 + [0.0] * 3 + [200.0] * 3])
     slopes = torch.empty_like(noise)
-    gates_(noise, slopes, logits)
+    gates_(noise, slopes, logits, noise)
     assert noise.flatten().tolist() == [0, 0, 0, 0, 0.5, 1, 1, 1, 1]
     assert slopes.flatten().tolist() == [0, 0, 0, 0, 0.25, 0, 0, 0, 0]
 

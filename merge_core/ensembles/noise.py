@@ -24,6 +24,12 @@ _STRETCH = HIGH - LOW
 _FLAT = HIGH * -LOW / _STRETCH**2  # s(1 − s) where the gate is clamped
 
 
+def alike(draws: Sequence[torch.Generator]) -> bool:
+    """Whether all generators will draw the same, so that one can draw for all."""
+    first = draws[0].get_state()
+    return all(torch.equal(each.get_state(), first) for each in draws[1:])
+
+
 def fill_uniform(noise: Tensor, draws: Sequence[torch.Generator]) -> None:
     """Fill `noise (networks, batch, gates)` with what `gates.sample` would draw for each network.
 
@@ -34,20 +40,25 @@ def fill_uniform(noise: Tensor, draws: Sequence[torch.Generator]) -> None:
     noise.clamp_(CLIP, 1 - CLIP)
 
 
-def gates_(noise: Tensor, slopes: Tensor, logits: Tensor) -> None:
+def gates_(noise: Tensor, slopes: Tensor, logits: Tensor, gates: Tensor) -> None:
     """Turn uniform noise into gates, in place.
 
     Args:
-        noise: `(networks, batch, gates)`, uniform; becomes the gates, in [0, 1].
-        slopes: of the same shape; becomes the derivative of each gate by its logit, to be
+        noise: `(networks, batch, gates)`, or `(1, batch, gates)` that all networks share; it is
+            overwritten.
+        slopes: `(networks, batch, gates)`; becomes the derivative of each gate by its logit, to be
             multiplied by `SLOPE`.
         logits: `(networks, gates)`.
+        gates: `(networks, batch, gates)`, which may be `noise` itself; becomes the gates, in
+            [0, 1].
     """
-    torch.sub(1, noise, out=slopes)
-    odds = torch.div(slopes, noise, out=noise)
-    torch.sqrt(odds, out=slopes)
-    odds.mul_(slopes).mul_((logits / -TEMPERATURE).exp_().unsqueeze(1))
-    s = odds.add_(1).reciprocal_()
+    roots = slopes[: len(noise)]
+    torch.sub(1, noise, out=roots)
+    odds = torch.div(roots, noise, out=noise)
+    torch.sqrt(odds, out=roots)
+    odds.mul_(roots)
+    s = torch.mul(odds, (logits / -TEMPERATURE).exp_().unsqueeze(1), out=gates)
+    s.add_(1).reciprocal_()
     torch.addcmul(s, s, s, value=-1, out=slopes)
     torch.threshold_(slopes, _FLAT, 0)  # a clamped gate does not move with its logit
     s.mul_(_STRETCH).add_(LOW).clamp_(0, 1)

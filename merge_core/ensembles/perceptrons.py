@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from merge_core.channels import scales_of
-from merge_core.ensembles.noise import SLOPE, fill_uniform, gates_
+from merge_core.ensembles.noise import SLOPE, alike, fill_uniform, gates_
 from merge_core.gates import Gates, Pull, open_probability, pull_to_half
 from merge_core.methods.learned_gates import GateLearning
 from merge_core.models.small import SineMLP
@@ -122,12 +122,13 @@ class Perceptrons:
         lines = torch.bmm(self.first * self.output.unsqueeze(1), mask.transpose(1, 2))
         torch.sum(lines.mul_(x), 1, out=residual)
         residual.add_(self.bias).sub_(self.targets[:, batch])
-        shared = torch.bmm(x * residual.unsqueeze(1), mask)
+        weighted = x * residual.unsqueeze(1)
+        shared = torch.bmm(weighted, mask)
         torch.mul(shared, self.output.unsqueeze(1), out=self.d_first)
         torch.sum(shared.mul_(self.first), 1, out=self.d_output)
         torch.sum(residual, 1, keepdim=True, out=self.d_bias)
         if self.gates is not None:
-            self.gates.backward(residual)
+            self.gates.backward(weighted)
         self._descend(2 / size, rates)
         if self.gates is not None:
             self.gates.pull(step)
@@ -160,6 +161,8 @@ class Perceptrons:
             gates = scales_of(network)
             if gates is not None:
                 next(iter(gates.spaces().values())).copy_(logits)
+        if self.gates is not None:
+            self.gates.write_back()
 
 
 class _GateStage:
@@ -187,23 +190,28 @@ class _GateStage:
         weights = np.stack([curves[each.schedule] for each in settings], 1)
         self.schedule = torch.from_numpy(weights).to(stack.rows)
         self.draws = [each.draws for each in gates]
-        self.large: dict[int, tuple[Tensor, Tensor]] = {}
+        self.alike = alike(self.draws)
+        self.large: dict[int, tuple[Tensor, Tensor, Tensor]] = {}
         self.slopes = stack.rows
 
     def forward_(self, hidden: Tensor) -> None:
         """Turn what the first layer gives into the mask: fresh gates where it is above 0."""
         size = hidden.shape[1]
         if size not in self.large:
-            self.large[size] = (torch.empty_like(hidden), torch.empty_like(hidden))
-        gates, self.slopes = self.large[size]
-        fill_uniform(gates, self.draws)
-        gates_(gates, self.slopes, self.stack.logits)
+            gates, slopes = torch.empty_like(hidden), torch.empty_like(hidden)
+            self.large[size] = (gates, slopes, torch.empty_like(gates[:1]) if self.alike else gates)
+        gates, self.slopes, noise = self.large[size]
+        fill_uniform(noise, self.draws[: len(noise)])
+        gates_(noise, self.slopes, self.stack.logits, gates)
         self.slopes.mul_(hidden.relu_())
         hidden.sign_().mul_(gates)
 
-    def backward(self, residual: Tensor) -> None:
-        """The logits' gradient."""
-        along = torch.bmm(residual.unsqueeze(1), self.slopes).squeeze(1)
+    def backward(self, weighted: Tensor) -> None:
+        """The logits' gradient, from inputs ∘ residuals, `(networks, inputs, batch)`.
+
+        The last input is 1. A product with all of them is many times as fast as with that alone.
+        """
+        along = torch.bmm(weighted, self.slopes)[:, -1]
         torch.mul(along, self.stack.output, out=self.stack.d_logits).mul_(SLOPE)
 
     def pull(self, step: int) -> None:
@@ -216,3 +224,9 @@ class _GateStage:
         weight = weight.unsqueeze(1)
         pull = Pull.at(weight, self.pulls, step, self.steps)
         self.stack.logits.copy_(pull_to_half(self.stack.logits, pull))
+
+    def write_back(self) -> None:
+        """Leave every network's generator as it would be alone."""
+        if self.alike:
+            for each in self.draws[1:]:
+                each.set_state(self.draws[0].get_state())
