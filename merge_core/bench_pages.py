@@ -43,6 +43,7 @@ DRAWN = {
     "Gates": ".st-key-evolution canvas",
     "Channels": ".st-key-origins .bars",
     "Methods": ".st-key-methods-flops .main-svg .trace, .st-key-compare",
+    "Compare": ".st-key-boxes .main-svg .trace, .st-key-start-table",
     "Network": "[class*='st-key-spaces-'] .main-svg .trace",
 }
 """What must be on each page before its chart counts as drawn."""

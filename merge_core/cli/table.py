@@ -1,6 +1,9 @@
 """`netweld table`: an experiment repeated with every strategy, beside what the paper published."""
 
+import math
+import signal
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -10,10 +13,27 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 from merge_core import launch, tabled
 from merge_core.cli.settings import pairs
 from merge_core.cli.tables import console, new_table
-from merge_core.errors import NetweldError, RecipeError
+from merge_core.errors import NetweldError, RecipeError, StoreError
 from merge_core.presets import find_preset, merge_names
 from merge_core.recipes import Recipe
 from merge_core.repetitions import PUBLISHED, STRATEGIES, Results, Row, Summary, summary, write_csv
+from merge_core.views.compare import (
+    TITLES,
+    Table,
+    conditions,
+    devices_text,
+    read_table,
+    spreads,
+)
+from merge_core.views.evidence import (
+    caution,
+    difference_text,
+    differences,
+    finding,
+    interval,
+    summary_frame,
+)
+from merge_core.views.latex import latex_table
 from merge_core.views.runs import duration, flops_text
 
 STATISTICS = ("min", "max", "median", "mean", "std")
@@ -40,6 +60,14 @@ def table(
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Write every row to this file.", metavar="FILE")
     ] = None,
+    latex: Annotated[
+        Path | None,
+        typer.Option("--latex", help="Write the table for LaTeX to this file.", metavar="FILE"),
+    ] = None,
+    first: Annotated[
+        str,
+        typer.Option("--of", help="The strategy that is compared with each other, pair by pair."),
+    ] = "student",
     workers: Annotated[
         int, typer.Option(min=0, help="How many processes; 0 for one on each core.")
     ] = 0,
@@ -56,14 +84,23 @@ def table(
         )
     chosen = chosen.changed({"seed": str(seed), **pairs(settings or [])})
     results = Results(chosen, "flops" if budget == "flops" else "epochs")
+    if first not in TITLES:
+        raise RecipeError(f"There is no strategy {first!r}; choose one of {', '.join(TITLES)}.")
     if any(tabled.missing(results.rows(), range(seed, seed + n)).values()):
         _work(results, n, device=device, data=data, workers=workers)
     rows = [row for row in results.rows() if seed <= row.seed < seed + n]
     show(rows, chosen, budget)
+    shown = replace(read_table(results.path), rows=tuple(rows))
+    show_intervals(shown)
+    show_differences(shown, first)
     console.print(f"Every row is in {results.path}.", soft_wrap=True)
     if csv is not None:
         write_csv(rows, csv)
         console.print(f"{csv} holds them as CSV.", soft_wrap=True)
+    if latex is not None:
+        text = latex_table(summary_frame(shown, "test"), conditions(shown, "test"))
+        _written(text, latex)
+        console.print(f"{latex} holds the table for LaTeX.", soft_wrap=True)
 
 
 def _work(results: Results, n: int, *, device: str, data: Path | None, workers: int) -> None:
@@ -78,6 +115,8 @@ def _work(results: Results, n: int, *, device: str, data: Path | None, workers: 
         transient=True,
     )
     told = 0
+    # Whoever stops it from the dashboard does so with a signal.
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         with bar:
             task = bar.add_task("Repetitions", total=1.0, left="")
@@ -91,6 +130,17 @@ def _work(results: Results, n: int, *, device: str, data: Path | None, workers: 
         raise NetweldError(
             "The table was stopped; the same command goes on with what is missing."
         ) from None
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _written(text: str, to: Path) -> None:
+    try:
+        to.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StoreError(
+            f"The file {to} cannot be written ({error}); choose another place."
+        ) from error
 
 
 def _figures(each: Summary | None) -> list[str]:
@@ -128,3 +178,41 @@ def show(rows: Sequence[Row], recipe: Recipe, budget: str) -> None:
         f"{'' if budget == 'epochs' else ' and what the gates cost more'}.",
         soft_wrap=True,
     )
+
+
+def show_intervals(table: Table) -> None:
+    """Print how sure the mean and the median of every strategy are."""
+    heads = ("mean", "from", "to", "median", "from ", "to ")
+    made = new_table("Strategy", *heads, numbers=heads)
+    for each in spreads(table, "test"):
+        found = (interval(each.scores), interval(each.scores, "median"))
+        ends = (end for one in found for end in (one.value, one.low, one.high))
+        made.add_row(each.title, *("?" if math.isnan(end) else f"{end:.3f}" for end in ends))
+    console.print(made)
+
+
+def show_differences(table: Table, first: str) -> None:
+    """Print a strategy minus each other one, pair by pair, and what of it is clear."""
+    found = differences(table, first, "test")
+    if not found:
+        return
+    unit = " (points)" if table.metric == "accuracy" else ""
+    made = new_table(
+        f"{TITLES[first]} − …", "pairs", f"difference{unit}", "from", "to", "better in", "",
+        numbers=["pairs", f"difference{unit}", "from", "to", "better in"],
+    )  # fmt: skip
+    for each in found:
+        figures = (each.mean.value, each.mean.low, each.mean.high)
+        made.add_row(
+            TITLES[each.other],
+            str(len(each.seeds)),
+            *(difference_text(figure, table.metric) for figure in figures),
+            str(each.wins),
+            {"better": "clearly better", "worse": "clearly worse", "unclear": "not clear"}[
+                each.verdict
+            ],
+        )
+    console.print(made)
+    console.print(finding(table, first, "test").replace("*", ""), soft_wrap=True)
+    console.print(caution(table, "test"), soft_wrap=True)
+    console.print(f"Computed on {devices_text(table)}.", soft_wrap=True)
