@@ -1,21 +1,79 @@
-"""Gates: how the gates learned which channels to keep."""
+"""Gates: how the gates learned which channels to keep, steered while they do."""
 
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
 import streamlit as st
 
-from merge_core.plots.curves import MOST_LINES, epochs_per_column, gate_evolution, gate_histogram
+from merge_core.plots.curves import MOST_LINES
+from merge_core.plots.evolution import (
+    FORKS,
+    Steered,
+    epochs_per_column,
+    evolution_height,
+    gate_evolution,
+    gate_histogram,
+)
+from merge_core.store import RunReader, Store
 from merge_core.views.channels import Openness, gated_spaces, openness
 from merge_core.views.selection import Channel, space_sizes
-from pages import selection, shared
+from merge_core.views.steerable import steerable
+from merge_core.views.steering import gate_stage, ghost_frame, lambda_frame, marker_frame
+from pages import family, selection, shared, steering
 
 ORDER = {"probability": "most open on top", "index": "by index"}
+EVERY = 0.5  # seconds from one look at a run that is worked on to the next
 
 
-def evolution(history: Openness, order: str, chosen: list[str], channel: Channel | None) -> None:
+@st.cache_data(max_entries=64, show_spinner=False)
+def _openness(directory: str, name: str, space: str, done: int) -> Openness | None:
+    """The gates' history after so many epochs; the viewers of a run share it."""
+    with Store().open(name) as reader:
+        return openness(reader, space)
+
+
+def history_now(reader: RunReader, space: str) -> Openness:
+    """The gates' history of a space that has one."""
+    stage = gate_stage(reader)
+    found = _openness(str(reader.directory), reader.name, space, stage.done if stage else 0)
+    assert found is not None, "a space with a history has one"
+    return found
+
+
+def steered(reader: RunReader) -> Steered | None:
+    """What the chart tells of steering and forks; None where there is nothing to tell."""
+    markers, forks = marker_frame(reader), family.fork_epochs(reader)
+    if markers.empty and not any(forks):
+        return None
+    return Steered(
+        course=lambda_frame(reader), ghosts=ghost_frame(reader), markers=markers, forks=forks
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class View:
+    """What is chosen to be seen.
+
+    Attributes:
+        space: the channel space.
+        order: of its channels, a key of `ORDER`.
+        lines: channels drawn as lines.
+        window: the first and the last epoch that are shown.
+        channel: the selected channel, where it is one of this space.
+    """
+
+    space: str
+    order: str
+    lines: list[str]
+    window: tuple[int, int]
+    channel: Channel | None
+
+
+def evolution(name: str, history: Openness, told: Steered | None, view: View) -> None:
     """The heat map, the lines and λ; the selected channel has a line, too."""
-    labels, ranks = history.labels, history.order(order)
+    channel, chosen, window = view.channel, view.lines, view.window
+    labels, ranks = history.labels, history.order(view.order)
     if channel is not None and channel.label not in chosen:
         chosen = [*chosen[: MOST_LINES - 1], channel.label]
     mean = history.probability.mean(1)
@@ -28,14 +86,16 @@ def evolution(history: Openness, order: str, chosen: list[str], channel: Channel
             history.weights,
             [labels.index(label) for label in chosen if label in labels],
             history.planned,
+            window=window,
+            steered=told,
         ),
         key="evolution",
-        height=760,
+        height=evolution_height(told),
         alt=f"Open probability of {len(labels)} channels of space {history.space} over "
         f"{len(history.epochs)} epochs; the mean ends at {mean[-1]:.2f}",
-        on_select=partial(clicked, history.space, labels, ranks),
+        on_select=partial(clicked, name, history.space, labels, ranks),
     )
-    wide = epochs_per_column(history.planned, len(labels))
+    wide = epochs_per_column(window[1] - window[0] + 1, len(labels))
     each = "each epoch" if wide == 1 else f"each epoch, {wide} epochs to a column,"
     st.caption(
         f"Space {history.space}: {len(labels)} channels of the big student, P[open] after {each} "
@@ -43,17 +103,29 @@ def evolution(history: Openness, order: str, chosen: list[str], channel: Channel
         f"{mean[-1]:.3f}. The {len(labels) // 2} most open channels are kept. Click a cell to "
         f"select its channel on all pages."
     )
+    if told is not None:
+        st.caption(
+            "Between the curves and λ: what was asked of the run (λ: schedule, η: learning rate "
+            "of the gates, ‖ ▶ ■: pause, go on, stop, 1: one epoch, ✂: cut, ✗: refused), and in "
+            "orange the epochs that it can be forked from. Dashed: λ as planned. Dotted: λ as it "
+            "would have gone on without a change."
+        )
     if channel is not None:
         ends = history.probability[-1, labels.index(channel.label)]
         st.markdown(f"The selected channel **{channel.label}** stands at P[open] **{ends:.3f}**.")
 
 
-def clicked(space: str, labels: list[str], ranks: np.ndarray) -> None:
-    """A cell selects its channel; the cells of an epoch follow each other in the map's order."""
+def clicked(run: str, space: str, labels: list[str], ranks: np.ndarray) -> None:
+    """A cell selects its channel, a mark on the time axis the epoch to fork from.
+
+    The cells of an epoch follow each other in the map's order.
+    """
     for group in st.session_state["evolution"]["selection"]["selected"]:
         if group["series_index"] == 0:
             label = labels[ranks[group["data_indices"][-1] % len(ranks)]]
             selection.select(f"{space}:{label.replace(' ', ':')}")
+        elif group["series_name"] == FORKS:
+            family.choose_point(run, group["data_indices"][-1])
 
 
 def telling(history: Openness) -> list[str]:
@@ -64,53 +136,40 @@ def telling(history: Openness) -> list[str]:
     return [history.labels[index] for index in chosen]
 
 
-def content() -> None:
-    """The page for the picked run."""
+def moment(reader: RunReader) -> tuple[object, ...]:
+    """What decides which parts the page has; when it changes, the whole page is drawn again."""
+    here = steerable(Store(), reader)
+    learning = here is not None and here.learning
+    clicked = (st.session_state.get(selection.CHANNEL), st.session_state.get(family.CLICKED))
+    return bool(gated_spaces(reader)), learning, len(reader.answers()), clicked
+
+
+def charts(before: tuple[object, ...], view: View | None) -> None:
+    """The part of the page that moves while the gates learn."""
     summary = shared.picked_summary()
-    shared.state_note(summary)
     with shared.open_run(summary) as reader:
-        spaces = gated_spaces(reader)
-        channel = selection.selected(space_sizes(reader))
-        if not spaces:
+        if moment(reader) != before:
+            st.rerun(scope="app")
+        if view is None:
             st.info(
                 "The gates have not started to learn in this run; they come after both teachers "
                 "are trained."
             )
             return
-        with st.container(horizontal=True):
-            space = st.segmented_control(
-                "Channel space",
-                spaces,
-                default=spaces[0] if channel is None else channel.space,
-                required=True,
-                key=f"space-{summary.name}",
-            )
-            order = st.segmented_control(
-                "Order",
-                ORDER,
-                format_func=ORDER.__getitem__,
-                default="probability",
-                required=True,
-                key="gate-order",
-            )
-        history = openness(reader, space)
-    assert history is not None, "a space with a history has one"
-    selection.box(space, len(history.labels) // 2, channel)
-    chosen = st.multiselect(
-        f"Channels drawn as lines (at most {MOST_LINES})",
-        history.labels,
-        default=telling(history),
-        max_selections=MOST_LINES,
-        key=f"lines-{summary.name}-{space}",
-        help="The first choice: the most open, the least open and the two nearest to ½.",
-    )
-    mine = channel if channel is not None and channel.space == space else None
-    evolution(history, order, chosen, mine)
+        history, told = history_now(reader, view.space), steered(reader)
+    evolution(summary.name, history, told, view)
     st.subheader("How open the gates are at one epoch")
-    last = int(history.epochs[-1])
-    epoch = last
-    if len(history.epochs) > 1:
-        epoch = st.slider("Epoch", int(history.epochs[0]), last, last, key=f"epoch-{last}")
+    epoch = last = int(history.epochs[-1])
+    if history.planned > 1:
+        wanted = st.slider(
+            "Epoch",
+            1,
+            history.planned,
+            history.planned,
+            key=f"epoch-{summary.name}",
+            help="Beyond the epochs that are over, the latest is shown.",
+        )
+        epoch = min(wanted, last)
     at = history.probability[int(np.flatnonzero(history.epochs == epoch)[0])]
     shared.echarts(
         gate_histogram(at, epoch),
@@ -123,10 +182,64 @@ def content() -> None:
         key="gate-table",
         title="The gates as a table",
         alt="P[open] of every channel after every epoch",
-        file=f"{summary.name}-{space}-gates.csv",
+        file=f"{summary.name}-{view.space}-gates.csv",
     )
+
+
+def choose(name: str, reader: RunReader, spaces: list[str]) -> View:
+    """The widgets that decide what is seen; they are not touched while the charts move."""
+    channel = selection.selected(space_sizes(reader))
+    with st.container(horizontal=True):
+        space = st.segmented_control(
+            "Channel space",
+            spaces,
+            default=spaces[0] if channel is None else channel.space,
+            required=True,
+            key=f"space-{name}",
+        )
+        order = st.segmented_control(
+            "Order",
+            ORDER,
+            format_func=ORDER.__getitem__,
+            default="probability",
+            required=True,
+            key="gate-order",
+        )
+    history = history_now(reader, space)
+    selection.box(space, len(history.labels) // 2, channel)
+    lines = st.multiselect(
+        f"Channels drawn as lines (at most {MOST_LINES})",
+        history.labels,
+        default=telling(history),
+        max_selections=MOST_LINES,
+        key=f"lines-{name}-{space}",
+        help="The first choice: the most open, the least open and the two nearest to ½.",
+    )
+    window = (1, history.planned)
+    if history.planned > 2:
+        window = st.slider(
+            "Epochs shown", 1, history.planned, window, key=f"window-{name}", width=420
+        )
+    mine = channel if channel is not None and channel.space == space else None
+    return View(space=space, order=order, lines=lines, window=window, channel=mine)
+
+
+def page() -> None:
+    """The page for the picked run."""
+    summary = shared.picked_summary()
+    shared.live(steering.panel, every=EVERY)
+    with shared.open_run(summary) as reader:
+        now, spaces = moment(reader), gated_spaces(reader)
+        _, learning, *_ = now
+        if learning:
+            st.fragment(steering.change)()
+        view = choose(summary.name, reader, spaces) if spaces else None
+    shared.live(partial(charts, now, view), every=EVERY)
+    st.fragment(family.fork_form)()
+    family.family()
 
 
 shared.require_app()
 st.header("Gates")
-shared.live(content, every=1.5)
+with shared.errors_as_sentences():
+    page()

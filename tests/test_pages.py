@@ -110,6 +110,8 @@ def test_an_unfinished_run_on_every_page(store: Store, page: str, state: fake_ru
     }[state]
     if page == "merge" and state == "running":
         assert "of the work" in app.progress[0].text
+    elif page == "gates" and state == "running":
+        assert "epoch 3 of" in app.progress[0].text
     else:
         assert said in text
     assert bool(app.error) == (state == "failed")

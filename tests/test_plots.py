@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from merge_core.plots.channels import origins
-from merge_core.plots.curves import (
+from merge_core.plots.curves import MOST_LINES, learning_curves
+from merge_core.plots.evolution import (
     MOST_CELLS,
-    MOST_LINES,
     epochs_per_column,
     gate_evolution,
     gate_histogram,
-    learning_curves,
 )
 from merge_core.plots.filters import filter_bands, hinges, scales, to_pixels
 from merge_core.plots.scores import strip
