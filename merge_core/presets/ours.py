@@ -23,7 +23,8 @@ def ours(recipe: Recipe, total: float) -> Refit:
     teacher = max(1, int(share * total))
     mixes = 0 if fits else max(1, min(4, int(0.08 * total)))
     labelling = mixes * teachers / 3  # a pass forward costs a third of an epoch of training
-    left = (0.907 if fits else 0.97) * total - teachers * teacher - labelling
+    selecting = 0.093 * total if fits else 0.01 * total + 2
+    left = total - selecting - teachers * teacher - labelling
     epochs = max(1, int(left / max(1, mixes)))
     rate = (0.3 if fits else 0.5) * recipe.teacher.learning_rate
     return Refit(
