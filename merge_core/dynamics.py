@@ -148,10 +148,10 @@ def _logit(opened: np.ndarray) -> np.ndarray:
 
 
 def _edges(begin: int, steps: int) -> np.ndarray:
-    """Steps at which strides begin and end; in the closing part ever shorter strides."""
+    """Steps at which strides begin and end: equal strides, ever shorter ones in the closing part."""
     last = CLOSING * steps
-    before = np.linspace(0, steps - last, _BEFORE + 1)
-    closing = steps - np.geomspace(last, 1, _LAST)
+    before = np.arange(0, steps - last, max(math.ceil((steps - last) / _BEFORE), 1))
+    closing = steps - np.geomspace(last, min(last, 1), _LAST)
     edges = np.unique(np.concatenate([before, closing, [steps]]).round().astype(int))
     return np.concatenate([[begin], edges[edges > begin]])
 

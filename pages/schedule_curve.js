@@ -1,11 +1,11 @@
 // A λ schedule as a curve with points that can be dragged, on a logarithmic scale.
 //
 // data: epochs, frozen (epochs that cannot be changed), low and high (ends of the λ axis),
-//   curve, past, ghost (lists of [epoch, λ]), points (the same, which can be moved), straight
-//   (whether the curve runs through the points), dashed, colour, label.
+//   curve, past, ghost (lists of [epoch, λ]), points (the same, which can be moved), dashed,
+//   colour, label.
 // trigger "points": all points after one was moved, added or removed.
 
-const MARGIN = { left: 52, right: 14, top: 12, bottom: 38 };
+const MARGIN = { left: 64, right: 14, top: 12, bottom: 38 };
 const HEIGHT = 280;
 const states = new WeakMap();
 
@@ -191,7 +191,7 @@ function axes(svg, data, scale, inner) {
     const y = scale.y(10 ** k);
     element("line", { x1: MARGIN.left, x2: MARGIN.left + inner.w, y1: y, y2: y, class: "grid" }, svg);
     if (decades <= 7 || k % 2 === 0)
-      element("text", { x: MARGIN.left - 8, y: y + 5, class: "tick end" }, svg, short(10 ** k));
+      element("text", { x: MARGIN.left - 14, y: y + 5, class: "tick end" }, svg, short(10 ** k));
   }
   const rough = data.epochs / Math.max(inner.w / 90, 2);
   const unit = 10 ** Math.floor(Math.log10(rough));

@@ -261,7 +261,7 @@ def _curve(
         if isinstance(chosen, Closing)
         else "Drag a point, or move it with the arrow keys; double-click to add or remove one."
     )
-    st.caption(f"{words[0].upper()}{words[1:]} over {epochs} epochs of gates. {how}")
+    st.caption(f"{words} over {epochs} epochs of gates. {how}")
 
 
 def _sampled(curve: Curve, begin: float, epochs: int) -> list[list[float]]:

@@ -22,7 +22,7 @@ from merge_core.methods.learned_gates import GateLearning
 from merge_core.models import build
 from merge_core.models.small import SineMLP
 from merge_core.recipes import Gates, Training
-from merge_core.schedules import GrowthLaw
+from merge_core.schedules import Closing, GrowthLaw, Schedule
 from merge_core.training import Job, fit, state_arrays
 
 SINE = Training(epochs=4, batch_size=32, learning_rate=0.02, rate="steps", milestones=(2,))
@@ -123,10 +123,12 @@ def test_perceptrons_equal_fit(at_once: int | None) -> None:
 
 @pytest.mark.parametrize("at_once", [None, 2])
 def test_gated_perceptrons_equal_fit(at_once: int | None) -> None:
-    """With λ schedules, gates' rates and starts of their own, down to half."""
+    """With λ schedules, gates' rates and starts of their own, down to half; two are controlled."""
 
     def make(number: int) -> Job:
-        schedule = GrowthLaw(start=0.01 * (1 + number), growth=0.05, epochs=3 + number)
+        schedule: Schedule = GrowthLaw(start=0.01 * (1 + number), growth=0.05, epochs=3 + number)
+        if number in (1, 4):
+            schedule = Closing(opening=0.9)
         return gated_job(
             number, Gates(start=0.5 * number, learning_rate=0.1 * (1 + number), schedule=schedule)
         )

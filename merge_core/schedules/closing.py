@@ -10,7 +10,7 @@ from merge_core.schedules.base import require_progress
 
 _REACH = 1e3
 """λ stays between 1/reach and reach."""
-_BAND = 0.1
+_BAND = 0.05
 """So far above its path the mean has half of λ's way to the reach, in logarithms."""
 
 
@@ -19,7 +19,7 @@ class Closing:
     """λ follows the gates: it keeps the mean P[open] on a straight path down to ½.
 
     λ is 1 where the mean is on its path, larger the further it lags behind, smaller the further it
-    runs ahead: with e = (mean − path) / 0.1, it is 1000 to the power of e / (1 + |e|). As the pull
+    runs ahead: with e = (mean − path) / 0.05, it is 1000 to the power of e / (1 + |e|). As the pull
     is in proportion to λ, a small distance from the path makes up for any size of the pull, of the
     error gradient and of the stage; there is nothing to tune. It depends on the mean alone, so a
     resumed stage goes on with the same numbers.
