@@ -44,6 +44,7 @@ DRAWN = {
     "Channels": ".st-key-origins .bars",
     "Methods": ".st-key-methods-flops .main-svg .trace, .st-key-compare",
     "Compare": ".st-key-boxes .main-svg .trace, .st-key-start-table",
+    "Lab": ".st-key-landscape canvas, .st-key-start-lab",
     "Network": "[class*='st-key-spaces-'] .main-svg .trace",
 }
 """What must be on each page before its chart counts as drawn."""

@@ -1,4 +1,4 @@
-"""Who carries a table out, and how far: a lock and a small file in a folder beside it (no torch).
+"""Who carries a table or a lab out, and how far: a lock and a small file beside it (no torch).
 
 ```
 <home>/tables/<table>.jsonl           the rows; written by the carrier alone
@@ -6,6 +6,8 @@
 <home>/tables/<table>/worker.lock     held by the carrier while it works
 <home>/tables/<table>/worker.log      what it printed, where a page started it
 ```
+
+Labs lie in `<home>/labs`, and each seed is one of their repetitions.
 """
 
 import json
@@ -94,7 +96,7 @@ def stop(table: Path) -> None:
     """
     told = progress_of(table)
     if told is None or told.state != "running":
-        raise StoreError(f"Nobody works on the table {table.stem}; there is nothing to stop.")
+        raise StoreError(f"Nobody works on {table.stem}; there is nothing to stop.")
     with suppress(psutil.NoSuchProcess):
         psutil.Process(told.pid).terminate()
 
@@ -114,12 +116,12 @@ class Carrier:
             self._lock = RunLock(folder(table))
         except BlockingIOError as error:
             raise StoreError(
-                f"Another process works on the table {table.stem} already; wait for its end, or "
-                f"stop it on the page Compare."
+                f"Another process works on {table.stem} already; wait for its end, or stop "
+                f"it in the dashboard."
             ) from error
         except OSError as error:
             raise StoreError(
-                f"The table {table} cannot be written ({error}); set NETWELD_HOME to a directory "
+                f"The file {table} cannot be written ({error}); set NETWELD_HOME to a directory "
                 f"that can."
             ) from error
         self._progress = Progress(
@@ -150,6 +152,6 @@ class Carrier:
             draft.replace(to)
         except OSError as error:
             raise StoreError(
-                f"The file {to} cannot be written ({error}); make room and go on with the table."
+                f"The file {to} cannot be written ({error}); make room and go on."
             ) from error
         self._written = time.monotonic()

@@ -25,7 +25,7 @@ WORKER = ("-P", "-m", "merge_core.worker")
 GPUS = "NETWELD_GPUS"
 """All GPUs of the queue, for a worker that sees only one and lets the next run begin."""
 
-MODULES = re.compile(r"merge_core\.(worker|inspection|tabled|tables|bench_\w+)")
+MODULES = re.compile(r"merge_core\.(worker|inspection|tabled|tables|lab_work|lab_cells|bench_\w+)")
 """What runs in a process of its own and computes."""
 
 

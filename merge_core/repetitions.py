@@ -9,12 +9,12 @@ import csv
 import hashlib
 import json
 import statistics
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
-from merge_core import places
+from merge_core import linefile, places
 from merge_core.errors import StoreError
 from merge_core.recipes import Recipe
 
@@ -83,8 +83,9 @@ STRATEGIES: tuple[Strategy, ...] = (
     ),
     Strategy(
         key="ours_random",
-        title="control: ours from random channels",
-        note="As ours, but random channels of its teachers are kept; all else alike.",
+        title="control: ours, random start",
+        note="As ours, but fine-tuned from what knows less: random channels of the teachers where "
+        "ours selects, an untrained network where ours takes random ones.",
     ),
     Strategy(key="teacher", title="teacher A", note="One teacher as the student finds it."),
     Strategy(key="cut", title="cut", note="The student before it is fine-tuned."),
@@ -252,7 +253,7 @@ class Results:
             StoreError: the file is no table, or cannot be read.
             RecipeError: this version of netweld cannot read what it repeats.
         """
-        first = next(_lines(path), {})
+        first = next(linefile.read(path), {})
         if first.keys() != {"recipe", "budget"} or first["budget"] not in get_args(Budget):
             raise StoreError(
                 f"The file {path} does not begin as a table of netweld does; delete it or put it "
@@ -268,16 +269,18 @@ class Results:
         A line that was cut off when the computer went down is passed over.
         """
         found: dict[tuple[int, str], Row] = {}
-        for values in _lines(self.path):
+        for values in linefile.read(self.path):
             if set(_SCALARS) <= values.keys() <= {field.name for field in fields(Row)}:
-                row = Row(**_frozen(values))
+                row = Row(**linefile.frozen(values))
                 found.setdefault((row.seed, row.strategy), row)
         return sorted(found.values(), key=lambda row: row.seed)
 
     def sessions(self) -> list[Session]:
         """When and where its rows were computed, the oldest first; early versions did not say."""
-        told = (values["session"] for values in _lines(self.path) if values.keys() == {"session"})
-        return [Session(**_frozen(values)) for values in told]
+        told = (
+            values["session"] for values in linefile.read(self.path) if values.keys() == {"session"}
+        )
+        return [Session(**linefile.frozen(values)) for values in told]
 
     def append(self, rows: Iterable[Row]) -> None:
         """Write finished strategies down.
@@ -285,7 +288,7 @@ class Results:
         Raises:
             StoreError: the file cannot be written.
         """
-        self._write([_shortened(row) for row in rows])
+        linefile.append(self.path, self._what, [_shortened(row) for row in rows])
 
     def begin(self, session: Session) -> None:
         """Write down where the rows that follow are computed.
@@ -293,46 +296,7 @@ class Results:
         Raises:
             StoreError: the file cannot be written.
         """
-        self._write([{"session": asdict(session)}])
-
-    def _write(self, values: Iterable[Mapping[str, Any]]) -> None:
-        try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            begun = self.path.exists() and self.path.stat().st_size > 0
-            with self.path.open("a", encoding="utf-8") as file:
-                lines = [] if begun else [self._what]
-                lines += [json.dumps(each) for each in values]
-                # An earlier last line may have been cut off in the middle.
-                file.write(("\n" if begun else "") + "\n".join(lines) + "\n")
-        except OSError as error:
-            raise StoreError(
-                f"The table {self.path} cannot be written ({error}); set NETWELD_HOME to a "
-                f"directory that can."
-            ) from error
-
-
-def _lines(path: Path) -> Iterator[dict[str, Any]]:
-    """The objects in a file of JSON lines; none where there is no file."""
-    if not path.exists():
-        return
-    try:
-        text = path.read_text(encoding="utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StoreError(
-            f"The table {path} cannot be read ({error}); mend that, or delete it."
-        ) from error
-    for line in text.splitlines():
-        try:
-            values = json.loads(line)
-        except ValueError:
-            continue
-        if isinstance(values, dict):
-            yield values
-
-
-def _frozen(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Values from JSON, with tuples for lists."""
-    return {key: tuple(each) if isinstance(each, list) else each for key, each in values.items()}
+        linefile.append(self.path, self._what, [{"session": asdict(session)}])
 
 
 def _shortened(row: Row) -> dict[str, Any]:

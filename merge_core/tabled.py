@@ -1,9 +1,7 @@
 """Carrying a table out in worker processes, one for each core (no torch).
 
-Small networks are too small for several threads, so every worker takes a share of the repetitions
-and computes in one thread. The carrier alone writes to the table's file: the process of `netweld
-table`, or `python -P -m merge_core.tabled JSON`, which a page starts and which goes on when the
-page is closed.
+The carrier is the process of `netweld table`, or `python -P -m merge_core.tabled JSON`, which a
+page starts.
 """
 
 import dataclasses
@@ -11,40 +9,18 @@ import json
 import signal
 import subprocess
 import sys
-import threading
-import time
-from collections.abc import Generator, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Generator, Sequence
 from pathlib import Path
-from queue import SimpleQueue
-from tempfile import TemporaryFile
 
-from merge_core import places, processes
-from merge_core.carriers import Asked, Carrier, folder, progress_of
-from merge_core.errors import NetweldError, RecipeError, StoreError
+from merge_core import crew, places, processes
+from merge_core.carriers import Asked, Carrier
+from merge_core.crew import Headway
+from merge_core.errors import NetweldError, RecipeError
 from merge_core.recipes import Recipe
 from merge_core.repetitions import UNITS, Budget, Results, Row, Session
 
-WORKER = ("-P", "-m", "merge_core.tables")
-CARRIER = ("-P", "-m", "merge_core.tabled")
-
-HOLD_SECONDS = 10.0
-"""How long to wait for a carrier to take hold of its table."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Headway:
-    """How far a table is.
-
-    Attributes:
-        fraction: of the FLOPs that were missing at the start, 0 to 1.
-        left: seconds to go at the speed so far; None when too little is done to tell.
-        rows: strategies of repetitions that are finished since the start.
-    """
-
-    fraction: float
-    left: float | None
-    rows: int
+WORKER = "merge_core.tables"
+CARRIER = "merge_core.tabled"
 
 
 def missing(rows: Sequence[Row], seeds: Sequence[int]) -> dict[str, list[int]]:
@@ -82,33 +58,38 @@ def carry_out(
     carrier = Carrier(
         results.path, Asked(seed=seed, n=n, device=device, data=place, workers=workers)
     )
-    try:
-        todo = missing(results.rows(), range(seed, seed + n))
-        count = workers or (processes.available_threads() if device == "cpu" else 1)
-        count = min(count, max(len(seeds) for seeds in todo.values()))
-        shares = [{unit: seeds[i::count] for unit, seeds in todo.items()} for i in range(count)]
-        asked = {
-            "recipe": json.loads(results.recipe.to_json()),
-            "budget": results.budget,
-            "device": device,
-            "data": place,
-        }
-        running = [_Worker({**asked, "units": share}) for share in shares]
-        try:
-            for headway in _listened(running, results):
-                carrier.report(headway.fraction, headway.left)
-                yield headway
-        finally:
-            for worker in running:
-                worker.stop()
-    except Exception as error:
-        carrier.end("failed", str(error))
-        raise
-    except BaseException:  # whoever listened has stopped listening
-        carrier.end("stopped")
-        raise
-    carrier.report(1.0, None)
-    carrier.end("finished")
+    yield from crew.carry(carrier, _work(results, n, device, place, workers))
+
+
+def _work(
+    results: Results, n: int, device: str, data: str, workers: int
+) -> Generator[Headway, None, None]:
+    """Let workers do what is missing, and write rows down as they come."""
+    seed = results.recipe.seed
+    todo = missing(results.rows(), range(seed, seed + n))
+    count = workers or (processes.available_threads() if device == "cpu" else 1)
+    count = min(count, max(len(seeds) for seeds in todo.values()))
+    asked = {
+        "recipe": json.loads(results.recipe.to_json()),
+        "budget": results.budget,
+        "device": device,
+        "data": data,
+    }
+    noted = False
+
+    def hear(said: dict) -> bool:
+        nonlocal noted
+        if "session" not in said:
+            results.append([Row(**said)])
+            return True
+        if not noted:  # all workers compute on the same machine
+            told = Session(**said["session"])
+            results.begin(dataclasses.replace(told, workers=count))
+        noted = True
+        return False
+
+    shares = [{unit: seeds[i::count] for unit, seeds in todo.items()} for i in range(count)]
+    yield from crew.work(WORKER, [{**asked, "units": share} for share in shares], hear)
 
 
 def begin(
@@ -128,10 +109,6 @@ def begin(
     Raises:
         StoreError: no process can be started, or another one works on the table.
     """
-    table = Results(recipe, budget).path
-    before = progress_of(table)
-    if before is not None and before.state == "running":
-        raise StoreError(f"Another process works on the table {table.stem} already; stop it first.")
     asked = {
         "recipe": json.loads(recipe.to_json()),
         "budget": budget,
@@ -139,107 +116,7 @@ def begin(
         "device": device,
         "data": str((data or places.data_directory()).expanduser().resolve()),
     }
-    try:
-        folder(table).mkdir(parents=True, exist_ok=True)
-        with (folder(table) / "worker.log").open("ab") as log:
-            process = subprocess.Popen(
-                [sys.executable, *CARRIER, json.dumps(asked)],
-                env=processes.environment() | {"NETWELD_HOME": str(places.home())},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-    except OSError as error:
-        raise StoreError(
-            f"The table {table.stem} could not be started ({error}); mend that and try again."
-        ) from error
-    # Somebody must wait for a child, or it stays behind as a zombie that looks alive.
-    threading.Thread(target=process.wait, name=f"reap {table.stem}", daemon=True).start()
-    deadline = time.monotonic() + HOLD_SECONDS
-    while progress_of(table) == before and process.poll() is None and time.monotonic() < deadline:
-        time.sleep(0.02)
-    return process
-
-
-class _Worker:
-    """A process that works on a share, and what it has said."""
-
-    def __init__(self, asked: dict) -> None:
-        self.planned: float | None = None
-        self.done = 0.0
-        self.complaints = TemporaryFile()  # noqa: SIM115 (closed by `stop`)
-        self.process = subprocess.Popen(
-            [sys.executable, *WORKER, json.dumps(asked)],
-            env=processes.environment(1) | {"NETWELD_HOME": str(places.home())},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=self.complaints,
-            text=True,
-            encoding="utf-8",
-            start_new_session=True,  # Ctrl-C reaches this process only, which stops it
-        )
-
-    def tell(self, lines: "SimpleQueue[tuple[_Worker, dict | None]]") -> None:
-        """Put what it says into the queue, and None at its end."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
-            lines.put((self, json.loads(line)))
-        lines.put((self, None))
-
-    def stop(self) -> None:
-        """End it, whatever it does."""
-        if self.process.poll() is None:
-            self.process.terminate()
-        self.process.wait()
-        if self.process.stdout is not None:
-            self.process.stdout.close()
-        self.complaints.close()
-
-    def last_words(self) -> str:
-        """The last line of what it complained about."""
-        self.complaints.seek(0)
-        lines = self.complaints.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
-
-
-def _listened(running: Sequence[_Worker], results: Results) -> Iterator[Headway]:
-    """Write rows down as they come, until every worker has ended."""
-    lines: SimpleQueue[tuple[_Worker, dict | None]] = SimpleQueue()
-    listeners = [
-        threading.Thread(target=worker.tell, args=(lines,), daemon=True) for worker in running
-    ]
-    for listener in listeners:
-        listener.start()
-    working, rows, begun, noted = len(running), 0, None, False
-    while working:
-        worker, said = lines.get()
-        if said is None:
-            listeners[running.index(worker)].join()
-            working -= 1
-            if worker.process.wait():
-                raise NetweldError(f"A worker of the table failed: {worker.last_words()}")
-        elif "planned" in said:
-            worker.planned = said["planned"]
-            begun = begun or time.monotonic()
-        elif "session" in said:
-            if not noted:  # all workers compute on the same machine
-                told = Session(**said["session"])
-                results.begin(dataclasses.replace(told, workers=len(running)))
-            noted = True
-        elif "done" in said:
-            worker.done += said["done"]
-        else:
-            results.append([Row(**said)])
-            rows += 1
-            continue
-        planned, done = sum(w.planned or 0 for w in running), sum(w.done for w in running)
-        known = all(w.planned is not None for w in running)
-        fraction = done / planned if planned and known else 0.0
-        left = None
-        if begun is not None and fraction > 0.01:
-            left = (time.monotonic() - begun) * (1 - fraction) / fraction
-        yield Headway(fraction=min(fraction, 1.0), left=left, rows=rows)
+    return crew.begin(Results(recipe, budget).path, CARRIER, asked)
 
 
 def main(text: str) -> None:

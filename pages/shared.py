@@ -1,6 +1,5 @@
 """What all pages share: the picked run, how charts and tables are shown, what errors look like."""
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,12 +10,14 @@ import plotly.graph_objects as go
 import streamlit as st
 from streamlit.navigation.page import StreamlitPage
 
-from merge_core import launch, places
+from merge_core import launch, places, queue
 from merge_core.errors import NetweldError, StoreError
 from merge_core.recipes import Comparison, Recipe
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.comparisons import comparison_label, comparisons_of, pickable
+from merge_core.views.queued import place
 from merge_core.views.runs import ALIVE, duration, run_label, stage_title
+from pages import identity
 
 RUN = "run"
 """Key of the picker, in the session and in the address."""
@@ -24,8 +25,6 @@ COMPARISON = "comparison"
 """Likewise of the picker among several comparisons of one run."""
 FIRST_SAMPLE = "textures"
 RESUMABLE = ("stopped", "lost", "failed")
-PATIENCE = 60
-"""Seconds in which a worker has surely started."""
 FRESH = 0.7
 """Seconds for which a list of runs is good enough."""
 _CHART_CONFIG = {
@@ -97,6 +96,12 @@ def navigation() -> StreamlitPage:
                 "that?",
             ),
             st.Page(
+                "pages/lab.py",
+                title="Lab",
+                icon=":material/science:",
+                help="One recipe under a whole grid of λ schedules at once, as a landscape.",
+            ),
+            st.Page(
                 "pages/network.py",
                 title="Network",
                 icon=":material/schema:",
@@ -131,8 +136,13 @@ def require_app() -> None:
 
 @st.cache_data(ttl=FRESH, max_entries=8, show_spinner=False)
 def _runs(home: str, samples: str) -> list[RunSummary]:
-    """The list of runs; all viewers of a moment share one reading of it."""
-    return Store(Path(home), Path(samples)).runs()
+    """The list of runs; all viewers of a moment share one reading of it.
+
+    Whoever looks lets runs begin whose turn it is.
+    """
+    store = Store(Path(home), Path(samples))
+    queue.dispatch(store)
+    return store.runs()
 
 
 def _every() -> list[RunSummary]:
@@ -336,8 +346,8 @@ def live(
 
 
 def never_started(summary: RunSummary) -> bool:
-    """Whether a run has waited so long for its worker that none will come."""
-    return summary.state == "queued" and time.time() - summary.created > PATIENCE
+    """Whether a run neither waits for its turn nor has a worker that is about to begin."""
+    return summary.state == "queued" and not queue.waits(Store(), summary.name)
 
 
 def state_note(summary: RunSummary) -> None:
@@ -348,7 +358,7 @@ def state_note(summary: RunSummary) -> None:
             if never_started(summary):
                 st.warning(f"This run never started: start it on the page {page} with Resume.")
             else:
-                st.info("This run waits for its worker to start; that takes a few seconds.")
+                st.info(_waiting(summary.name), icon=":material/hourglass:")
         case "running":
             st.info(
                 f"This run is working ({100 * summary.fraction:.0f} % done). What it has so far "
@@ -376,12 +386,40 @@ def state_note(summary: RunSummary) -> None:
             st.error(f"This run failed. {summary.message}", icon=":material/error:")
 
 
+def _waiting(name: str) -> str:
+    """Where a run is that has not begun."""
+    found = place(Store(), name)
+    if found is None:
+        return "This run waits for its worker to start; that takes a few seconds."
+    return (
+        f"{found.words}. Runs begin as places on this machine become free, and nobody's runs go "
+        f"before those of somebody who has fewer."
+    )
+
+
 def progress(summary: RunSummary, reader: RunReader) -> None:
     """How far an unfinished run is, in one line and a bar, and the buttons that steer it."""
+    refusal = "" if summary.sample else identity.refusal(summary.name)
+    if refusal:
+        st.caption(refusal)
     if summary.state not in ("running", "paused"):
         state_note(summary)
-        if (summary.state in RESUMABLE or never_started(summary)) and st.button(
-            "Resume", type="primary", icon=":material/resume:", key="resume"
+        if summary.state == "queued" and not never_started(summary):
+            if st.button(
+                "Take out of the queue",
+                icon=":material/playlist_remove:",
+                key="withdraw",
+                disabled=bool(refusal),
+            ):
+                launch.stop(Store(), summary.name)
+                _runs.clear()
+                st.rerun(scope="app")
+        elif (summary.state in RESUMABLE or never_started(summary)) and st.button(
+            "Resume",
+            type="primary",
+            icon=":material/resume:",
+            key="resume",
+            disabled=bool(refusal),
         ):
             launch.resume(Store(), summary.name)
             st.session_state.pop("stopping", None)
@@ -407,7 +445,10 @@ def progress(summary: RunSummary, reader: RunReader) -> None:
     )
     asked = st.session_state.get("stopping") == summary.name
     if st.button(
-        "Stopping …" if asked else "Stop", icon=":material/stop:", key="stop", disabled=asked
+        "Stopping …" if asked else "Stop",
+        icon=":material/stop:",
+        key="stop",
+        disabled=asked or bool(refusal),
     ):
         launch.stop(Store(), summary.name)
         st.session_state["stopping"] = summary.name

@@ -225,7 +225,7 @@ def test_a_stopped_table_goes_on(tmp_path: Path) -> None:
 
 def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
     broken = Results(recipe("digits", **{"data.train": "100000"}), "epochs", tmp_path)
-    with pytest.raises(NetweldError, match=r"A worker of the table failed: .*100,?[02]00"):
+    with pytest.raises(NetweldError, match=r"A worker failed: .*100,?[02]00"):
         list(tabled.carry_out(broken, 1))
     with pytest.raises(RecipeError, match="n=0"):
         list(tabled.carry_out(broken, 0))

@@ -9,7 +9,7 @@ import typer
 
 from merge_core import bench, compared, inspected, launch
 from merge_core import export as exporting
-from merge_core.cli import comparing, dashboard, inspecting, results, steering, table, tables
+from merge_core.cli import comparing, dashboard, inspecting, lab, results, steering, table, tables
 from merge_core.cli.following import follow, say_begun, wait_for_end
 from merge_core.cli.options import DataDirectory, NoWait, RunName, Settings
 from merge_core.cli.settings import pairs
@@ -30,6 +30,7 @@ app = typer.Typer(
 
 app.add_typer(bench.app, name="bench")
 app.command(epilog="Example: netweld table sine --n 10 --csv sine.csv")(table.table)
+app.command(epilog="Example: netweld lab sine --grid 8x8 --seeds 2")(lab.lab)
 app.command(
     epilog="Examples: netweld steer latest pause; "
     "netweld steer latest lambda linear --set start=1 --set end=30 --from 5"

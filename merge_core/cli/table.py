@@ -1,19 +1,18 @@
 """`netweld table`: an experiment repeated with every strategy, beside what the paper published."""
 
 import math
-import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn
 
 from merge_core import launch, tabled
 from merge_core.cli.settings import pairs
 from merge_core.cli.tables import console, new_table
-from merge_core.errors import NetweldError, RecipeError, StoreError
+from merge_core.cli.working import show_work
+from merge_core.errors import RecipeError, StoreError
 from merge_core.presets import find_preset, merge_names
 from merge_core.recipes import Recipe
 from merge_core.repetitions import PUBLISHED, STRATEGIES, Results, Row, Summary, summary, write_csv
@@ -34,7 +33,7 @@ from merge_core.views.evidence import (
     summary_frame,
 )
 from merge_core.views.latex import latex_table
-from merge_core.views.runs import duration, flops_text
+from merge_core.views.runs import flops_text
 
 STATISTICS = ("min", "max", "median", "mean", "std")
 BUDGETS = ("epochs", "flops")
@@ -87,7 +86,8 @@ def table(
     if first not in TITLES:
         raise RecipeError(f"There is no strategy {first!r}; choose one of {', '.join(TITLES)}.")
     if any(tabled.missing(results.rows(), range(seed, seed + n)).values()):
-        _work(results, n, device=device, data=data, workers=workers)
+        work = tabled.carry_out(results, n, device=device, data=data, workers=workers)
+        show_work(work, "Repetitions", "The table")
     rows = [row for row in results.rows() if seed <= row.seed < seed + n]
     show(rows, chosen, budget)
     shown = replace(read_table(results.path), rows=tuple(rows))
@@ -101,37 +101,6 @@ def table(
         text = latex_table(summary_frame(shown, "test"), conditions(shown, "test"))
         _written(text, latex)
         console.print(f"{latex} holds the table for LaTeX.", soft_wrap=True)
-
-
-def _work(results: Results, n: int, *, device: str, data: Path | None, workers: int) -> None:
-    """Do what is missing, showing how far it is."""
-    bar = Progress(
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[left]}"),
-        console=console,
-        disable=not console.is_terminal,
-        transient=True,
-    )
-    told = 0
-    # Whoever stops it from the dashboard does so with a signal.
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        with bar:
-            task = bar.add_task("Repetitions", total=1.0, left="")
-            for headway in tabled.carry_out(results, n, device=device, data=data, workers=workers):
-                left = "" if headway.left is None else f"{duration(headway.left)} left"
-                bar.update(task, completed=headway.fraction, left=left)
-                if not console.is_terminal and headway.fraction >= (told + 1) / 10:
-                    told = int(headway.fraction * 10)
-                    typer.echo(f"{headway.fraction:.0%} done, {left}", err=True)
-    except KeyboardInterrupt:
-        raise NetweldError(
-            "The table was stopped; the same command goes on with what is missing."
-        ) from None
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 def _written(text: str, to: Path) -> None:

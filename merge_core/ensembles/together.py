@@ -74,16 +74,15 @@ def fit_together(jobs: Sequence[Job], at_once: int | None = None) -> Iterator[Ep
     if not jobs:
         return
     _refuse_different(jobs)
-    on_cpu = jobs[0].train.inputs.device.type == "cpu"
     make: Callable[[Sequence[Job]], Stack]
     if all(perceptrons.fits(job) for job in jobs):
-        make, usual = perceptrons.Perceptrons, perceptrons.at_once(jobs[0])
+        make = perceptrons.Perceptrons
     elif all(modules.fits(job) for job in jobs):
-        make, usual = modules.Modules, modules.AT_ONCE
+        make = modules.Modules
     else:
         yield from _one_by_one(jobs)
         return
-    at_once = at_once or (usual if on_cpu else _AT_ONCE_ON_A_DEVICE)
+    at_once = at_once or group_size(jobs[0])
     for start in range(0, len(jobs), at_once):
         some = jobs[start : start + at_once]
         stack = make(some)
@@ -98,6 +97,16 @@ def fit_together(jobs: Sequence[Job], at_once: int | None = None) -> Iterator[Ep
             numbers = range(start, start + len(some))
             yield EpochOfMany(numbers, epoch, losses, stack.write_back)
         stack.write_back()
+
+
+def group_size(job: Job) -> int:
+    """How many networks like the job's take their steps together where that is fastest."""
+    hand_written = perceptrons.fits(job)
+    if not hand_written and not modules.fits(job):
+        return 1
+    if job.train.inputs.device.type != "cpu":
+        return _AT_ONCE_ON_A_DEVICE
+    return perceptrons.at_once(job) if hand_written else modules.AT_ONCE
 
 
 def _refuse_different(jobs: Sequence[Job]) -> None:

@@ -1,0 +1,87 @@
+"""`netweld lab`: one recipe under many λ schedules at once."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from merge_core import lab_work, launch
+from merge_core.cli.settings import pairs
+from merge_core.cli.tables import console, new_table, number
+from merge_core.cli.working import show_work
+from merge_core.errors import RecipeError
+from merge_core.lab import AXES, Lab, LabFile, missing
+from merge_core.presets import find_preset, merge_names
+from merge_core.views.lab import LabNow, findings, lab_frame, read_lab
+
+BEST = 8
+"""Schedules that are printed."""
+
+
+def lab(
+    recipe: Annotated[str, typer.Argument(help=f"A merge, one of {', '.join(merge_names())}.")],
+    preset: Annotated[str, typer.Option(help="quick, or paper where the paper has one.")] = "quick",
+    grid: Annotated[
+        str, typer.Option(help="How many values of each of the two numbers.", metavar="NxM")
+    ] = "8x8",
+    family: Annotated[
+        str, typer.Option(help=f"The kind of the schedules: {', '.join(AXES)}.")
+    ] = "growth",
+    seeds: Annotated[int, typer.Option(min=1, help="How many seeds each schedule has.")] = 1,
+    seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
+    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda or mps.")] = "cpu",
+    data: Annotated[
+        Path | None,
+        typer.Option("--data", help="Where data sets lie.", envvar="NETWELD_DATA"),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="Change a setting of the recipe.", metavar="KEY=VALUE"),
+    ] = None,
+    workers: Annotated[
+        int, typer.Option(min=0, help="How many processes; 0 for one on each core.")
+    ] = 0,
+) -> None:
+    """Train one recipe under a grid of λ schedules at once, and print the best of them.
+
+    It can be stopped at any time; the same command goes on, and with more --seeds adds to it. The
+    page Lab shows the landscape as it fills in.
+    """
+    if device not in launch.DEVICES[1:]:
+        raise RecipeError(
+            f"A lab got the device {device!r}; choose one of {', '.join(launch.DEVICES[1:])}."
+        )
+    chosen = find_preset(recipe, preset).recipe.changed(pairs(settings or []))
+    file = LabFile(Lab.usual(chosen, family, _shape(grid)))
+    if missing(file.lab, file.rows(), range(seed, seed + seeds)):
+        work = lab_work.carry_out(file, seeds, seed=seed, device=device, data=data, workers=workers)
+        show_work(work, "Schedules", "The lab")
+    show(read_lab(file.path))
+    console.print(f"Every row is in {file.path}.", soft_wrap=True)
+
+
+def _shape(grid: str) -> tuple[int, int]:
+    """The sizes in a text such as 8x8.
+
+    Raises:
+        RecipeError: there are not two of them.
+    """
+    parts = grid.lower().replace("×", "x").split("x")
+    if len(parts) != 2 or not all(part.strip().isdecimal() for part in parts):
+        raise RecipeError(f"A lab got --grid {grid}, but two sizes are expected, such as 8x8.")
+    return int(parts[0]), int(parts[1])
+
+
+def show(now: LabNow) -> None:
+    """Print the best schedules and what is to be said of the lab."""
+    frame = lab_frame(now)
+    columns = [str(name) for name in frame.columns]
+    table = new_table(*columns, numbers=columns)
+    for line in frame.head(BEST).to_dict("records"):
+        table.add_row(*(number(value) for value in line.values()))
+    console.print(table)
+    console.print(findings(now).replace("**", ""), soft_wrap=True)
+    console.print(
+        "Scores are means over seeds. The held-out split chooses, the test split only reports.",
+        soft_wrap=True,
+    )

@@ -1,0 +1,198 @@
+"""Long work in worker processes, one for each core, and what they say (no torch).
+
+Small networks are too small for several threads, so every worker takes a share of the work and
+computes in one thread. Who carries the work out listens to the workers and alone writes down what
+they find (see `merge_core.carriers`): the process of a command, or one of its own that a page
+starts and that goes on when the page is closed.
+"""
+
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from queue import SimpleQueue
+from tempfile import TemporaryFile
+from typing import Any
+
+from merge_core import places, processes
+from merge_core.carriers import Carrier, folder, progress_of
+from merge_core.errors import NetweldError, StoreError
+
+HOLD_SECONDS = 10.0
+"""How long to wait for a carrier to take hold of its file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Headway:
+    """How far the work is.
+
+    Attributes:
+        fraction: of the FLOPs that were missing at the start, 0 to 1.
+        left: seconds to go at the speed so far; None when too little is done to tell.
+        rows: results since the start.
+    """
+
+    fraction: float
+    left: float | None
+    rows: int
+
+
+def carry(carrier: Carrier, work: Generator[Headway, None, None]) -> Generator[Headway, None, None]:
+    """Do some work and report on it, to its end, its failure or until nobody listens any more."""
+    try:
+        with closing(work):
+            for headway in work:
+                carrier.report(headway.fraction, headway.left)
+                yield headway
+    except Exception as error:
+        carrier.end("failed", str(error))
+        raise
+    except BaseException:  # whoever listened has stopped listening
+        carrier.end("stopped")
+        raise
+    carrier.report(1.0, None)
+    carrier.end("finished")
+
+
+def work(
+    module: str, shares: Sequence[Mapping[str, Any]], hear: Callable[[dict[str, Any]], bool]
+) -> Generator[Headway, None, None]:
+    """Let a worker process do each share, and tell how far all are together.
+
+    A worker is `python -P -m MODULE JSON`. It prints JSON lines: `{"planned": FLOPs}` once,
+    `{"done": FLOPs}` since the last such line, and what it finds. Whoever stops listening stops the
+    workers.
+
+    Args:
+        module: what a worker runs.
+        shares: what each is asked for.
+        hear: told every other line; returns whether it is a result.
+
+    Raises:
+        NetweldError: a worker failed; says why.
+    """
+    running = [_Worker(module, share) for share in shares]
+    try:
+        yield from _listened(running, hear)
+    finally:
+        for worker in running:
+            worker.stop()
+
+
+def begin(path: Path, module: str, asked: Mapping[str, Any]) -> subprocess.Popen[bytes]:
+    """Start a process of its own that carries the work on a file out.
+
+    Returns once it holds the file, so that nobody takes the old state for the new one.
+
+    Args:
+        path: the file that it will write.
+        module: `python -P -m MODULE JSON` carries it out.
+        asked: the JSON.
+
+    Raises:
+        StoreError: no process can be started, or another one works on it.
+    """
+    before = progress_of(path)
+    if before is not None and before.state == "running":
+        raise StoreError(f"Another process works on {path.stem} already; stop it first.")
+    try:
+        folder(path).mkdir(parents=True, exist_ok=True)
+        with (folder(path) / "worker.log").open("ab") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-P", "-m", module, json.dumps(asked)],
+                env=processes.environment() | {"NETWELD_HOME": str(places.home())},
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise StoreError(
+            f"The work on {path.stem} could not be started ({error}); mend that and try again."
+        ) from error
+    # Somebody must wait for a child, or it stays behind as a zombie that looks alive.
+    threading.Thread(target=process.wait, name=f"reap {path.stem}", daemon=True).start()
+    deadline = time.monotonic() + HOLD_SECONDS
+    while progress_of(path) == before and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.02)
+    return process
+
+
+class _Worker:
+    """A process that works on a share, and what it has said."""
+
+    def __init__(self, module: str, asked: Mapping[str, Any]) -> None:
+        self.planned: float | None = None
+        self.done = 0.0
+        self.complaints = TemporaryFile()  # noqa: SIM115 (closed by `stop`)
+        self.process = subprocess.Popen(
+            [sys.executable, "-P", "-m", module, json.dumps(asked)],
+            env=processes.environment(1),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=self.complaints,
+            text=True,
+            encoding="utf-8",
+            start_new_session=True,  # Ctrl-C reaches this process only, which stops it
+        )
+
+    def tell(self, lines: "SimpleQueue[tuple[_Worker, dict | None]]") -> None:
+        """Put what it says into the queue, and None at its end."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            lines.put((self, json.loads(line)))
+        lines.put((self, None))
+
+    def stop(self) -> None:
+        """End it, whatever it does."""
+        if self.process.poll() is None:
+            self.process.terminate()
+        self.process.wait()
+        if self.process.stdout is not None:
+            self.process.stdout.close()
+        self.complaints.close()
+
+    def last_words(self) -> str:
+        """The last line of what it complained about."""
+        self.complaints.seek(0)
+        lines = self.complaints.read().decode(errors="replace").strip().splitlines()
+        return lines[-1] if lines else "it said nothing"
+
+
+def _listened(
+    running: Sequence[_Worker], hear: Callable[[dict[str, Any]], bool]
+) -> Iterator[Headway]:
+    """What the workers say as it comes, until every one has ended."""
+    lines: SimpleQueue[tuple[_Worker, dict | None]] = SimpleQueue()
+    listeners = [
+        threading.Thread(target=worker.tell, args=(lines,), daemon=True) for worker in running
+    ]
+    for listener in listeners:
+        listener.start()
+    working, rows, begun = len(running), 0, None
+    while working:
+        worker, said = lines.get()
+        if said is None:
+            listeners[running.index(worker)].join()
+            working -= 1
+            if worker.process.wait():
+                raise NetweldError(f"A worker failed: {worker.last_words()}")
+        elif "planned" in said:
+            worker.planned = said["planned"]
+            begun = begun or time.monotonic()
+        elif "done" in said:
+            worker.done += said["done"]
+        else:
+            rows += hear(said)
+        planned, done = sum(w.planned or 0 for w in running), sum(w.done for w in running)
+        known = all(w.planned is not None for w in running)
+        fraction = done / planned if planned and known else 0.0
+        left = None
+        if begun is not None and fraction > 0.01:
+            left = (time.monotonic() - begun) * (1 - fraction) / fraction
+        yield Headway(fraction=min(fraction, 1.0), left=left, rows=rows)
