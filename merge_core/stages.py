@@ -208,6 +208,12 @@ REFIT_STAGES: tuple[Stage, ...] = (
         role="merge",
         note="The fine-tuned student with its output layer fitted once more in closed form.",
     ),
+    Stage(
+        key="untrained",
+        title="Control: untrained student",
+        role="control",
+        note="An untrained network instead of the teachers' channels, fine-tuned in the same way.",
+    ),
     *(stage for stage in STAGES if stage.role == "control"),
 )
 """A merge without gates."""

@@ -118,9 +118,10 @@ def test_selected_channels_are_better_than_random_ones() -> None:
         assert it.heldout(best) < it.heldout(random)
 
 
+@pytest.mark.parametrize("start", ["selected", "random"])
 @pytest.mark.parametrize("name", ["sine", "digits"])
-def test_a_run_yields_its_stages_in_order(name: str) -> None:
-    chosen = recipe(name)
+def test_a_run_yields_its_stages_in_order(name: str, start: str) -> None:
+    chosen = recipe(name, start=start)
     events = ran(chosen)
     plans = [event.stage for event in events if isinstance(event, StagePlanned)]
     over = {event.stage: event for event in events if isinstance(event, StageFinished)}

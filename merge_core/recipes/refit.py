@@ -1,6 +1,7 @@
 """The recipe of a merge without gates."""
 
 from dataclasses import dataclass
+from typing import Literal
 
 from merge_core.recipes.experiment import Experiment
 from merge_core.recipes.parts import Training, require
@@ -24,6 +25,9 @@ class Refit(Experiment):
         teachers: how many there are.
         teacher: training of each teacher.
         examples: how many training examples the channels are chosen on.
+        start: what is fine-tuned: "selected": the student of the selected channels; "random": one
+            of random channels of the teachers, which leads further where the student imitates them
+            for long.
         fine_tune: training of the student after the cut.
         mixes: for classes, how many mixed pairs the student is fine-tuned on for each training
             example, as the teachers see them; an epoch of `fine_tune` is a pass over all of them.
@@ -35,6 +39,7 @@ class Refit(Experiment):
     teachers: int = 2
     teacher: Training
     examples: int = 2000
+    start: Literal["selected", "random"] = "selected"
     fine_tune: Training
     mixes: int = 0
 

@@ -53,6 +53,21 @@ class RefitRun(Stages[Refit]):
         return [f"teacher_{letter}" for letter in "abcd"[: self.recipe.teachers]]
 
     @property
+    def control(self) -> str:
+        """The stage that is fine-tuned alike, from what knows less."""
+        return "untrained" if self.recipe.start == "random" else "random_half"
+
+    def ignorant(self, graph: ChannelGraph) -> nn.Module:
+        """What the control is fine-tuned from."""
+        if self.recipe.start == "random":
+            return self.fresh(self.control)
+        return self.from_random(graph)
+
+    def from_random(self, graph: ChannelGraph) -> nn.Module:
+        """A student of random channels of the teachers."""
+        return selected(self.teachers, graph, self.setting, random=True).student
+
+    @property
     def setting(self) -> Surroundings:
         """What selecting looks at."""
         return Surroundings(
@@ -65,7 +80,7 @@ class RefitRun(Stages[Refit]):
 
     def examples(self, stage: str) -> Split:
         """Students may be fine-tuned on mixed examples as the teachers see them."""
-        if self.recipe.mixes and stage in ("tuned", "random_half"):
+        if self.recipe.mixes and stage in ("tuned", self.control):
             return self._imitation
         return self.data.train
 
@@ -100,9 +115,9 @@ class RefitRun(Stages[Refit]):
             if self.best(("selected", "selected_norms")) == "selected_norms":
                 student = fresh_norms
         if recipe.fine_tune.epochs:
-            yield from self._tuned(student)
-        half = selected(self.teachers, graph, self.setting, random=True).student
-        yield from self.trained("random_half", half, recipe.fine_tune)
+            start = self.from_random(graph) if recipe.start == "random" else student
+            yield from self._tuned(start)
+        yield from self.trained(self.control, self.ignorant(graph), recipe.fine_tune)
         longer = recipe.teacher.over(recipe.tuning_passes)
         yield from self.trained("trained_on", copy.deepcopy(self.teachers[0]), longer)
         yield StudentReturned(stage=self.best(RETURNABLE_REFIT), facts=facts)
@@ -119,7 +134,7 @@ class RefitRun(Stages[Refit]):
         yield self.planned("tuned", recipe.fine_tune, cost, tuning)
         if self._fits:
             yield self.planned("refitted")
-        yield self.planned("random_half", recipe.fine_tune, cost, tuning)
+        yield self.planned(self.control, recipe.fine_tune, cost, tuning)
         yield self.planned("trained_on", recipe.teacher.over(recipe.tuning_passes), cost)
 
     def _selected(self, graph: ChannelGraph) -> Generator[Event, None, nn.Module]:

@@ -17,7 +17,7 @@ from merge_core.training import is_classification
 
 
 class Ours:
-    """The merge of `merge_core.refits`, and the same from random channels, as its control.
+    """The merge of `merge_core.refits`, and as its control the same from what knows less.
 
     Beside the epochs, the FLOPs of its rows count selecting and refitting, what the teachers give
     on mixed examples, and the pass that re-estimates norm statistics.
@@ -38,26 +38,28 @@ class Ours:
         taught = recipe.teachers * recipe.teacher.epochs
         runs = self._taught(block, recipe)
         made = [selected(run.teachers, block.graph, run.setting) for run in runs]
-        starts = []
+        firsts = []
         for it, one in zip(block.all, made, strict=True):
-            start = block.with_norms(it, one.student, recipe.fine_tune.batch_size)
-            yield block.row(it, "ours_selected", start, taught, more=one.flops)
-            starts.append(start)
-        halves = [selected(run.teachers, block.graph, run.setting, random=True) for run in runs]
-        randoms = [half.student for half in halves]
+            first = block.with_norms(it, one.student, recipe.fine_tune.batch_size)
+            yield block.row(it, "ours_selected", first, taught, more=one.flops)
+            firsts.append(first)
+        starts = firsts
+        if recipe.start == "random":
+            starts = [run.from_random(block.graph) for run in runs]
+        ignorant = [run.ignorant(block.graph) for run in runs]
         for strategy, stage, networks in (
             ("ours", "tuned", starts),
-            ("ours_random", "random_half", randoms),
+            ("ours_random", runs[0].control, ignorant),
         ):
             tuned = self._tuned(block, runs, stage, networks)
-            for it, one, start, end in zip(block.all, made, networks, tuned, strict=True):
-                candidates, more = [start, end], self._beside(block, recipe, start)
+            for it, one, first, end in zip(block.all, made, firsts, tuned, strict=True):
+                candidates = [first, end] if strategy == "ours" else [end]
+                more = one.flops + self._beside(block, recipe, first)
                 if not is_classification(it.data.train):
                     last, refitting = refitted(end, it.data.train)
                     candidates.append(last)
                     more += refitting
                 network = it.best_of(candidates)
-                more += one.flops
                 epochs = taught + recipe.tuning_passes
                 yield block.row(it, strategy, network, epochs, more=more)
 

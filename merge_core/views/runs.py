@@ -182,6 +182,7 @@ _RIVALS = {
     "teacher_d": "the best teacher (D)",
     "random_half": "a random half, fine-tuned",
     "trained_on": "teacher A trained on",
+    "untrained": "an untrained student, fine-tuned alike",
     "alone": "one network trained alone",
     "worker_alone": "one worker alone",
     "one_on_all": "one network on all data",
