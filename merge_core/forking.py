@@ -101,8 +101,9 @@ def undo(store: Store, name: str, data: Path | None = None) -> tuple[str, list[s
         The fork's name, and the runs that could be started at once: it is among them or waits.
 
     Raises:
-        StoreError: the run is unknown or no merge, or nothing was changed.
+        StoreError: the run is unknown, no merge or somebody else's, or nothing was changed.
     """
+    store.require_command(name)  # the run is stopped; whoever may not do that forks it
     with store.open(name) as reader:
         recipe = merge_of(reader)
         if not recipe.steering:

@@ -120,6 +120,7 @@ class Store:
                 "INSERT INTO runs VALUES (?, ?, ?, ?, ?, ?, ?)",
                 (name, recipe.to_json(), recipe.name, recipe.preset, recipe.seed, device, created),
             )
+            index.execute("INSERT INTO owners VALUES (?, ?)", (name, owners.acting().owner))
         return name
 
     def fork(self, parent: str, recipe: Recipe, point: ForkPoint) -> str:
@@ -170,6 +171,7 @@ class Store:
             index.execute(
                 "INSERT INTO forks VALUES (?, ?, ?, ?)", (name, parent, point.stage, point.epoch)
             )
+            index.execute("INSERT INTO owners VALUES (?, ?)", (name, owners.acting().owner))
         return name
 
     def forks(self) -> list[Branch]:

@@ -13,7 +13,7 @@ from merge_core import queue
 from merge_core.errors import NetweldError
 from merge_core.queue import Crowd
 from merge_core.recipes import Experiment
-from merge_core.store import Store, Turn, Turns
+from merge_core.store import Spent, Store, Turn, Turns
 from merge_core.views.runs import duration
 
 LOOKED_AT = 50
@@ -72,11 +72,11 @@ def places(store: Store) -> list[Place]:
             seconds = None if math.isinf(now) else now
             found.append(Place(run=turn.run, owner=turn.owner, ahead=len(found), seconds=seconds))
             ends[turn.run] = now + took.get(turn.run, math.inf)
-            crowd = _moved(crowd, begun=turn)
+            crowd = _begun(crowd, turn)
         elif ends:
             first = min(ends, key=ends.__getitem__)
             now = max(now, ends.pop(first))
-            crowd = _moved(crowd, ended=first)
+            crowd = _ended(crowd, first, took.get(first, math.inf))
         else:
             break
     found += [
@@ -95,15 +95,25 @@ def queue_frame(store: Store) -> pd.DataFrame:
     return pd.DataFrame(rows, columns=["Run", "Owner", "Turn"])
 
 
-def _moved(crowd: Crowd, begun: Turn | None = None, ended: str = "") -> Crowd:
-    """A crowd in which a run has begun, or ended."""
-    if begun is not None:
-        return dataclasses.replace(
-            crowd,
-            waiting=[turn for turn in crowd.waiting if turn.run != begun.run],
-            busy=[*crowd.busy, begun],
-        )
-    return dataclasses.replace(crowd, busy=[turn for turn in crowd.busy if turn.run != ended])
+def _begun(crowd: Crowd, turn: Turn) -> Crowd:
+    return dataclasses.replace(
+        crowd,
+        waiting=[other for other in crowd.waiting if other.run != turn.run],
+        busy=[*crowd.busy, turn],
+    )
+
+
+def _ended(crowd: Crowd, run: str, took: float) -> Crowd:
+    """A crowd in which a run has ended, which its owner has had then."""
+    (turn,) = [turn for turn in crowd.busy if turn.run == run]
+    had = crowd.spent.get(turn.owner, Spent())
+    seconds = took if math.isfinite(took) else 1.0
+    now = Spent(seconds=had.seconds + seconds, recent=had.recent + seconds)
+    return dataclasses.replace(
+        crowd,
+        busy=[other for other in crowd.busy if other.run != run],
+        spent={**crowd.spent, turn.owner: now},
+    )
 
 
 def _left(store: Store, turn: Turn, took: dict[str, float]) -> float:
