@@ -3,7 +3,7 @@
 import streamlit as st
 
 from merge_core import places
-from pages import selection, shared
+from pages import identity, selection, shared
 
 st.set_page_config(
     page_title="Netweld",
@@ -12,7 +12,9 @@ st.set_page_config(
     menu_items={"About": "**Netweld** merges trained neural networks into a better one."},
 )
 page = shared.navigation()
+identity.welcome()
 shared.pick_run()
 selection.follow_address(page)
 with shared.inside_app():
     page.run()
+identity.remember()

@@ -16,7 +16,7 @@ from merge_core.views.expectations import NOTHING_KNOWN, Known, known_from
 from merge_core.views.runs import stage_title
 from merge_core.views.steerable import Steerable, past_until, sent_words, steerable
 from merge_core.views.steering import marker_frame
-from pages import shared
+from pages import identity, shared
 from pages.schedule_editor import edit_schedule
 
 MADE = "made-fork"
@@ -141,7 +141,7 @@ def _buttons(found: Steerable, name: str) -> None:
                 "Ends the worker. Resume on the page Merge goes on from the last checkpoint.",
             ),
         ):
-            why = found.refusal(verb)
+            why = identity.refusal(name) or found.refusal(verb)
             sent = any(each.verb == verb for each in found.pending)
             st.button(
                 f"{label} …" if sent else label,
@@ -157,7 +157,7 @@ def _buttons(found: Steerable, name: str) -> None:
             "Undo",
             icon=":material/undo:",
             key=f"undo-{serial}",
-            disabled=not steers,
+            disabled=not steers or bool(identity.refusal(name)),
             help=f"Returns to before “{words(steers[-1])}”: stops this run, which can be resumed, "
             f"and forks it from its checkpoint before the change."
             if steers
