@@ -148,7 +148,7 @@ def _logit(opened: np.ndarray) -> np.ndarray:
 
 
 def _edges(begin: int, steps: int) -> np.ndarray:
-    """Steps at which strides begin and end: equal strides, ever shorter ones in the closing part."""
+    """Steps at which strides begin and end: equal ones, ever shorter in the closing part."""
     last = CLOSING * steps
     before = np.arange(0, steps - last, max(math.ceil((steps - last) / _BEFORE), 1))
     closing = steps - np.geomspace(last, min(last, 1), _LAST)
