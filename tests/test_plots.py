@@ -1,6 +1,7 @@
 """Figures: what is drawn is what the frames say."""
 
 import base64
+import dataclasses
 import json
 import struct
 import zlib
@@ -19,15 +20,20 @@ from hypothesis.extra import numpy as hnp
 from merge_core.plots.channels import origins
 from merge_core.plots.curves import MOST_LINES, learning_curves
 from merge_core.plots.evolution import (
+    FORKS,
     MOST_CELLS,
+    Steered,
     epochs_per_column,
+    evolution_height,
     gate_evolution,
     gate_histogram,
 )
+from merge_core.plots.family import beside
 from merge_core.plots.filters import filter_bands, hinges, scales, to_pixels
 from merge_core.plots.scores import strip
 from merge_core.store import Store
 from merge_core.views.channels import openness, share_frame
+from merge_core.views.family import Course
 from merge_core.views.filters import first_layer, hinge_frame, sine_target, tile_frame
 from merge_core.views.runs import curve_frame, stage_frame
 
@@ -266,6 +272,77 @@ def test_a_long_gate_stage_is_averaged_in_columns_in_line_with_the_curves() -> N
     table = cells.pivot(index="column", columns="row", values="P[open]").to_numpy()
     expected = [probability[i : i + wide].mean(0) for i in range(0, 100, wide)]
     np.testing.assert_allclose(table, expected, rtol=1e-5)
+
+
+def test_a_window_shows_its_epochs_alone() -> None:
+    probability = np.linspace(0, 1, 30, dtype=np.float32).reshape(10, 3)
+    option = gate_evolution(
+        probability, np.arange(1, 11), ["a", "b", "c"], np.arange(3), np.ones(10), [], 12,
+        window=(4, 6),
+    )  # fmt: skip
+    assert option["xAxis"][0]["data"] == ["4", "5", "6"]
+    assert [(axis["min"], axis["max"]) for axis in option["xAxis"][1:]] == [(3.5, 6.5)] * 2
+    table = option["dataset"]["source"].pivot(index="column", columns="row", values="P[open]")
+    np.testing.assert_array_equal(table.to_numpy(), probability[3:6])
+
+
+def test_commands_and_forks_stand_on_the_time_axis() -> None:
+    def marker(verb: str, epoch: float, *, refused: bool = False, stage: str = "gates") -> dict:
+        return {
+            "verb": verb, "epoch": epoch, "stage": stage, "refused": refused, "words": f"{verb}!"
+        }  # fmt: skip
+
+    steered = Steered(
+        course=pd.DataFrame(
+            {"epoch": [1, 2, 3, 4], "value": [1.0, 1.0, 2.0, np.nan], "part": PARTS}
+        ),
+        ghosts=pd.DataFrame({"change": [0, 0], "epoch": [2, 3], "value": [1.0, 1.5], "words": "x"}),
+        markers=pd.DataFrame(
+            [
+                marker("lambda", 2),
+                marker("pause", 2),
+                marker("cut", 2.5, refused=True),
+                marker("stop", 1, stage="fine_tune"),
+                marker("go", np.nan),
+            ]
+        ),
+        forks=[0, 2],
+    )
+    option = gate_evolution(
+        np.full((2, 3), 0.5, np.float32), np.array([1, 2]), ["a", "b", "c"], np.arange(3),
+        np.ones(2), [], 4, steered=steered,
+    )  # fmt: skip
+    series = {each["name"]: each for each in option["series"]}
+    commands = [(each["value"][0], each["name"]) for each in series["commands"]["data"]]
+    assert commands == [(2.5, "lambda!; pause!"), (3.0, "refused: cut!")]
+    assert [each["value"][0] for each in series[FORKS]["data"]] == [0.5, 2.5]
+    assert series["λ"]["markLine"]["data"] == [{"xAxis": 2.5}]
+    assert series["λ as planned"]["data"] == [[2.0, 1.0], [3.0, 2.0], [4.0, None]]
+    assert series["λ before x"]["data"] == [[2.0, 1.0], [3.0, 1.5]]
+    option.pop("dataset")
+    assert json.loads(json.dumps(option, allow_nan=False)) == option
+    bottom = max(grid["top"] + grid["height"] for grid in option["grid"])
+    assert bottom < evolution_height(steered)
+
+
+PARTS = ["past", "past", "future", "future"]
+
+
+def test_a_run_and_its_relative_share_their_axes() -> None:
+    here = Course(
+        run="a", epochs=np.array([1, 2]), means={"h": np.array([0.9, 0.8])},
+        weights=np.array([1.0, np.nan]), planned=5,
+    )  # fmt: skip
+    there = dataclasses.replace(here, run="b", epochs=np.array([1, 2]), planned=7)
+    option = beside(here, there, 1)
+    assert json.loads(json.dumps(option, allow_nan=False)) == option
+    assert [axis["max"] for axis in option["xAxis"]] == [7.5, 7.5]
+    lines = {line["name"]: line for line in option["series"]}
+    assert lines["h, this run"]["data"] == lines["h, the other"]["data"] == [[1, 0.9], [2, 0.8]]
+    assert lines["h, this run"]["lineStyle"]["type"] == "solid"
+    assert lines["h, the other"]["lineStyle"]["type"] == "dashed"
+    assert lines["λ, this run"]["data"] == [[1, 1.0], [2, None]]
+    assert lines["h, this run"]["markLine"]["data"] == [{"xAxis": 1.5}]
 
 
 @given(hnp.arrays(np.float32, st.integers(1, 50), elements=st.floats(0, 1, width=32)))
