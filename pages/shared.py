@@ -1,5 +1,6 @@
 """What all pages share: the picked run, how charts and tables are shown, what errors look like."""
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,6 +26,8 @@ COMPARISON = "comparison"
 """Likewise of the picker among several comparisons of one run."""
 FIRST_SAMPLE = "textures"
 RESUMABLE = ("stopped", "lost", "failed")
+MOMENT = 10
+"""Seconds after which a run that was made is surely in the queue."""
 FRESH = 0.7
 """Seconds for which a list of runs is good enough."""
 _CHART_CONFIG = {
@@ -347,7 +350,8 @@ def live(
 
 def never_started(summary: RunSummary) -> bool:
     """Whether a run neither waits for its turn nor has a worker that is about to begin."""
-    return summary.state == "queued" and not queue.waits(Store(), summary.name)
+    new = 0 <= time.time() - summary.created < MOMENT
+    return summary.state == "queued" and not new and not queue.waits(Store(), summary.name)
 
 
 def state_note(summary: RunSummary) -> None:
