@@ -21,8 +21,8 @@ def ours(recipe: Recipe, total: float) -> Refit:
     the last refit 0.045; with a ridge of 1e-6 it diverged on some seeds. 6 teachers of 140 epochs:
     0.041. `textures` with 3,000 examples, 3 seeds, accuracy: a teacher 0.581, three together 0.682,
     selected channels 0.532, fine-tuned on the examples themselves 0.577, on what two teachers give
-    for them 0.594, on what three give for mixed examples 0.656; the same from random channels of
-    the teachers 0.671, so there selecting does not help; from an untrained network 0.659.
+    for them 0.594, on what three give for mixed examples 0.652; the same from random channels of
+    the teachers 0.676, so there selecting does not help; from an untrained network 0.659.
 
     Args:
         recipe: the merge that it is compared with; its data, model and settings of training hold.
@@ -36,7 +36,7 @@ def ours(recipe: Recipe, total: float) -> Refit:
     selecting = 0.093 * total if fits else 0.01 * total + 2
     left = total - selecting - teachers * teacher - labelling
     epochs = max(1, int(left / max(1, mixes)))
-    rate = (0.3 if fits else 0.5) * recipe.teacher.learning_rate
+    rate = (0.3 if fits else 1.0) * recipe.teacher.learning_rate
     return Refit(
         name=recipe.name,
         preset="ours",
