@@ -16,8 +16,8 @@ from merge_core.steering import schedule_in
 from merge_core.store import ForkPoint, Store
 from merge_core.views.steering import fork_point, gate_stage
 
-ANSWER_SECONDS = 20.0
-"""How long to wait for a worker's answer; it may have to finish a step first."""
+ANSWER_SECONDS = 60.0
+"""How long to wait for a worker's answer; it may have to finish a step or import torch."""
 LOOK_SECONDS = 0.05
 
 Verb = Literal["pause", "step", "go", "cut", "lambda", "rate"]
