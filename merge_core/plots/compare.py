@@ -142,14 +142,10 @@ def forest(found: Sequence[Difference], metric: str) -> go.Figure:
         mean = each.mean
         text = difference_text(mean.value, metric)
         ends = f"{difference_text(mean.low, metric)} to {difference_text(mean.high, metric)}"
-        _words(
-            figure,
-            row - 0.4,
-            f"<b>{TITLES[each.other]}</b>  {text} ({ends}), better in "
-            f"{each.wins} of {len(each.seeds)}",
-        )
+        _words(figure, row - 0.4, f"<b>{TITLES[each.other]}</b>  {text} ({ends})")
     for verdict, (words, colour, symbol) in VERDICTS.items():
-        rows = [(row, each.mean) for row, each in enumerate(found) if each.verdict == verdict]
+        mine = [(row, each) for row, each in enumerate(found) if each.verdict == verdict]
+        rows = [(row, each.mean) for row, each in mine]
         if rows:
             figure.add_scatter(
                 x=[unit * mean.value for _, mean in rows],
@@ -171,7 +167,8 @@ def forest(found: Sequence[Difference], metric: str) -> go.Figure:
                     "symbol": symbol,
                     "line": {"width": 2, "color": colour},
                 },
-                hovertemplate="mean %{x:.4f}<extra></extra>",
+                customdata=[f"better in {each.wins} of {len(each.seeds)}" for _, each in mine],
+                hovertemplate="mean %{x:.4f}<br>%{customdata}<extra></extra>",
             )
     figure.add_vline(x=0, line={"color": NEUTRAL, "width": 2, "dash": "dash"})
     _rows(figure, len(found), [], metric)

@@ -1,0 +1,33 @@
+"""The page Compare in a real Chromium."""
+
+from collections.abc import Iterator
+
+import fake_tables
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from merge_core.store import Store
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()
+
+
+def test_a_table_is_drawn_and_the_address_names_it(page: Page, address: str, store: Store) -> None:
+    name = fake_tables.make(store.home).path.stem
+    page.goto(f"{address}/compare?table={name}")
+    expect(page.get_by_text("clearly better than")).to_be_visible(timeout=60_000)
+    for chart in ("boxes", "forest"):
+        marks = page.locator(f".st-key-{chart} .main-svg .points path")
+        expect(marks.first).to_be_visible(timeout=60_000)
+    page.get_by_role("radio", name="Learned curves").click()
+    expect(page.locator(".st-key-learned .main-svg .lines path").first).to_be_visible(
+        timeout=60_000
+    )
+    expect(page.get_by_test_id("stException")).to_have_count(0)

@@ -1,0 +1,193 @@
+"""The page Compare as Streamlit runs it, and the command that prints the same."""
+
+import json
+from pathlib import Path
+
+import fake_runs
+import fake_tables
+import pytest
+from streamlit.testing.v1 import AppTest
+from test_pages import opened, store, words
+
+from merge_core import carriers, tabled
+from merge_core.carriers import Asked, Carrier
+from merge_core.cli import main
+from merge_core.errors import StoreError
+from merge_core.repetitions import STRATEGIES, Row
+from merge_core.store import Store
+
+__all__ = ["store"]  # the fixture
+
+
+def charts(app: AppTest) -> list[str]:
+    return [json.loads(each.proto.spec)["data"][0]["type"] for each in app.get("plotly_chart")]
+
+
+def test_without_a_table_it_says_how_to_begin(store: Store) -> None:
+    app = opened("compare")
+    assert not app.exception
+    assert "No experiment has been repeated yet" in words(app)
+    assert app.button(key="start-table").label == "Start"
+    assert not charts(app)
+
+
+@pytest.mark.parametrize("name", ["sine", "digits"])
+def test_the_answer_then_charts_then_figures(store: Store, name: str) -> None:
+    fake_tables.make(store.home, name)
+    app = opened("compare")
+    assert not app.exception
+    assert not app.error
+    text = words(app)
+    assert " bo3 (" in text[text.index("clearly better than") :]
+    assert "n = 6, seeds 0 to 5, equal training epochs, test" in text
+    assert len(charts(app)) == 3
+    assert len(app.dataframe[0].value) == len(STRATEGIES)
+    assert app.code[0].value == f"netweld table {name} --preset quick --n 6 --budget epochs"
+    last = {"sine": "curves", "digits": "classes"}[name]
+    for view in ("stages", last):
+        app.segmented_control(key="view").set_value(view).run()
+        assert not app.exception
+        assert len(charts(app)) == 3
+
+
+def test_another_strategy_on_another_split(store: Store) -> None:
+    fake_tables.make(store.home)
+    app = opened("compare")
+    app.selectbox(key="first").set_value("bo3").run()
+    assert "**Bo3** has a mean test loss" in words(app)
+    app.segmented_control(key="compare-split").set_value("heldout").run()
+    assert "**Bo3** has a mean held-out loss" in words(app)
+    assert "flatter" in words(app)
+
+
+def test_the_address_picks_the_table(store: Store) -> None:
+    older = fake_tables.make(store.home, "digits")
+    fake_tables.make(store.home, "sine")
+    app = opened("compare")
+    assert str(app.selectbox(key="table").value).startswith("sine-")
+    app.selectbox(key="table").set_value(older.path.stem).run()
+    assert "mean test accuracy" in words(app)
+
+
+def asked(n: int = 4) -> Asked:
+    return Asked(seed=0, n=n, device="cpu", data="nowhere", workers=0)
+
+
+def test_a_running_table_shows_how_far_it_is_and_stops(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    table = fake_tables.make(store.home).path
+    carrier = Carrier(table, asked())
+    carrier.report(0.25, 90.0)
+    carrier.report(0.5, 60.0)  # too soon after the first to be written
+    stopped: list[Path] = []
+    monkeypatch.setattr(carriers, "stop", stopped.append)
+    app = opened("compare")
+    assert not app.exception
+    assert "of 4 repetitions of every strategy" in app.get("progress")[0].proto.text
+    app.button(key="stop-table").click().run()
+    assert stopped == [table]
+    carrier.end("stopped")
+
+
+def test_a_stopped_table_can_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    results = fake_tables.make(store.home, n=2)
+    Carrier(results.path, asked(7)).end("stopped")
+    begun: list[tuple] = []
+    monkeypatch.setattr(tabled, "begin", lambda *what, **more: begun.append((*what, more)))
+    app = opened("compare")
+    assert "This table was stopped" in words(app)
+    app.button(key="go-on").click().run()
+    ((recipe, budget, n, more),) = begun
+    assert (recipe, budget, n, more["device"]) == (results.recipe, "epochs", 7, "cpu")
+
+
+def test_starting_a_table(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    begun: list[tuple] = []
+    monkeypatch.setattr(tabled, "begin", lambda *what, **more: begun.append((*what, more)))
+    app = opened("compare")
+    app.number_input(key="table-n").set_value(3).run()
+    app.number_input(key="table-seed").set_value(11).run()
+    app.button(key="start-table").click().run()
+    assert not app.exception
+    ((recipe, budget, n, _),) = begun
+    assert (recipe.name, recipe.seed, budget, n) == ("sine", 11, "flops", 3)
+
+
+def test_stored_runs_side_by_side(store: Store) -> None:
+    fake_runs.make(store, "textures")
+    fake_runs.make(store, "sine")
+    app = opened("compare")
+    app.segmented_control(key="what").set_value("runs").run()
+    assert not app.exception
+    assert len(charts(app)) == 2  # one for accuracies, one for losses
+    assert "n = 1" in words(app)
+    app.multiselect(key="compared-runs").set_value([]).run()
+    assert "Choose one run or more" in words(app)
+
+
+def test_a_table_has_one_carrier_at_a_time(tmp_path: Path) -> None:
+    table = tmp_path / "tables" / "some.jsonl"
+    assert carriers.progress_of(table) is None
+    first = Carrier(table, asked())
+    told = carriers.progress_of(table)
+    assert told is not None
+    assert (told.state, told.asked) == ("running", asked())
+    with pytest.raises(StoreError, match="already"):
+        Carrier(table, asked())
+    first.end("failed", "No room.")
+    told = carriers.progress_of(table)
+    assert told is not None
+    assert (told.state, told.message) == ("failed", "No room.")
+    with pytest.raises(StoreError, match="Nobody works"):
+        carriers.stop(table)
+    Carrier(table, asked()).end("finished")
+
+
+def test_a_carrier_that_is_gone_is_lost(tmp_path: Path) -> None:
+    table = tmp_path / "tables" / "some.jsonl"
+    Carrier(table, asked()).end("stopped")
+    file = carriers.folder(table) / "progress.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "state": "running"}))
+    told = carriers.progress_of(table)
+    assert told is not None
+    assert told.state == "lost"
+    file.write_text("junk")
+    assert carriers.progress_of(table) is None
+
+
+def test_rows_of_early_versions_are_read(tmp_path: Path) -> None:
+    results = fake_tables.make(tmp_path, n=1)
+    old = {"seed": 9, "strategy": "student", "heldout": 1.0, "test": 2.0, "epochs": 3, "flops": 4.0}
+    with results.path.open("a") as file:
+        file.write(json.dumps(old) + "\n")
+    assert results.rows()[-1] == Row(**old)
+    (session,) = results.sessions()
+    assert session == fake_tables.SESSION
+
+
+def test_the_command_prints_differences_and_writes_latex(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NETWELD_HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    fake_tables.make(tmp_path)
+    shown = ["netweld", "table", "sine", "--preset", "quick", "--n", "6"]
+    monkeypatch.setattr("sys.argv", [*shown, "--latex", "sine.tex"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert not end.value.code
+    said = capsys.readouterr().out
+    rows = said[said.index("student − …") :].splitlines()
+    bo3 = next(line for line in rows if line.strip().startswith("bo3 "))
+    assert bo3.split()[1] == "6"
+    assert bo3.rstrip().endswith("clearly better")
+    assert " bo3 (" in said[said.index("It is clearly better than") :]
+    assert "9,999 resamples" in said
+    assert "a made-up processor" in said
+    assert r"\toprule" in (tmp_path / "sine.tex").read_text()
+    monkeypatch.setattr("sys.argv", [*shown, "--of", "nobody"])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code
+    assert "There is no strategy 'nobody'" in capsys.readouterr().err

@@ -1,0 +1,104 @@
+"""Charts of repetitions draw what is in the tables."""
+
+import base64
+from pathlib import Path
+
+import fake_tables
+import numpy as np
+import pytest
+
+from merge_core.plots.compare import boxes, forest, jitter, score_against_flops, stage_lines
+from merge_core.plots.learned import MOST_CLASSES, class_dots, overlaid_curves, repeated_lines
+from merge_core.repetitions import summary
+from merge_core.store import Store
+from merge_core.views.compare import (
+    class_summaries,
+    curves,
+    read_table,
+    spreads,
+    stage_ways,
+)
+from merge_core.views.evidence import differences
+from merge_core.views.repeated import repeated
+
+
+def numbers(value: list[float] | dict[str, str]) -> list[float]:
+    """Coordinates as they are in a figure: a list, or an array in base64."""
+    if isinstance(value, dict):
+        return np.frombuffer(base64.b64decode(value["bdata"]), value["dtype"]).tolist()
+    return list(value)
+
+
+@pytest.mark.parametrize(("name", "preset"), [("sine", "paper"), ("digits", "quick")])
+def test_every_repetition_is_a_point(tmp_path: Path, name: str, preset: str) -> None:
+    table = read_table(fake_tables.make(tmp_path, name, preset=preset).path)
+    drawn = boxes(spreads(table, "test"), "test", table.metric).to_dict()["data"]
+    points = [trace for trace in drawn if trace.get("customdata") is not None]
+    assert sum(len(numbers(trace["x"])) for trace in points) == len(table.rows)
+    student = {round(score, 9) for score in table.scores("student", "test").values()}
+    assert {round(score, 9) for score in numbers(points[0]["x"])} == student
+    published = [trace for trace in drawn if "paper" in trace.get("name", "")]
+    assert len(published) == (2 if preset == "paper" else 0)
+
+
+def test_jitter_keeps_points_apart_and_is_the_same_again() -> None:
+    found = jitter(50)
+    assert np.array_equal(found, jitter(50))
+    assert np.abs(found).max() <= 0.5
+    assert np.diff(np.sort(found)).min() > 0.001
+
+
+@pytest.mark.parametrize("name", ["sine", "digits"])
+def test_the_forest_has_every_difference_with_its_interval(tmp_path: Path, name: str) -> None:
+    table = read_table(fake_tables.make(tmp_path, name).path)
+    found = differences(table, "student", "test")
+    figure = forest(found, table.metric).to_dict()
+    bars = [trace for trace in figure["data"] if trace.get("error_x")]
+    assert sum(len(trace["x"]) for trace in bars) == len(table.strategies) - 1
+    unit = 100 if name == "digits" else 1
+    means = {value for trace in bars for value in trace["x"]}
+    assert means == {unit * each.mean.value for each in found}
+    (zero,) = figure["layout"]["shapes"]
+    assert zero["x0"] == zero["x1"] == 0
+
+
+def test_cost_and_stages(tmp_path: Path) -> None:
+    table = read_table(fake_tables.make(tmp_path).path)
+    drawn = score_against_flops(spreads(table, "test"), "test", "loss").to_dict()["data"]
+    assert {trace["x"][0] for trace in drawn} == {1e12, 1.5e12}
+    ways = stage_ways(table, "test")
+    lines = stage_lines(ways, "test", "loss").to_dict()["data"]
+    assert len(lines) == sum(len(way) + 1 for way in ways)
+    thick = [trace["y"] for trace in lines if trace.get("text") is not None]
+    assert thick[0] == pytest.approx(ways[0].mean().tolist())
+
+
+def test_every_curve_lies_over_the_target(tmp_path: Path) -> None:
+    learned = curves(read_table(fake_tables.make(tmp_path, n=3).path))
+    figure = overlaid_curves(learned).to_dict()
+    assert len(figure["data"]) == 2 * len(learned)
+    assert np.isnan(numbers(figure["data"][0]["y"])).sum() == 3
+    assert "0 of 3 miss a peak" in figure["layout"]["annotations"][0]["text"]
+
+
+def test_of_many_classes_those_are_shown_that_differ(tmp_path: Path) -> None:
+    table = read_table(fake_tables.make(tmp_path, "digits").path)
+    few = class_dots(class_summaries(table, ["teacher", "student"])).to_dict()["data"]
+    assert [trace["name"] for trace in few] == ["teacher A", "student"]
+    assert len(few[0]["x"]) == 9
+    many = {
+        f"class {i}": {"teacher": summary([0.5]), "student": summary([0.5 + i / 100])}
+        for i in range(40)
+    }
+    shown = class_dots(many).to_dict()["data"][0]["customdata"]
+    assert set(shown) == {f"class {i}" for i in range(40 - MOST_CLASSES, 40)}
+
+
+def test_runs_side_by_side() -> None:
+    samples = Path(__file__).parent.parent / "assets" / "samples"
+    with Store(Path("no home"), samples).open("textures-quick-s0-0000") as reader:
+        groups = repeated([reader], "test")
+    drawn = repeated_lines(groups, "accuracy", "test").to_dict()["data"]
+    assert len(drawn) == 2
+    assert list(drawn[0]["y"]) == groups[0].scores.iloc[0].tolist()
+    assert not repeated_lines(groups, "loss", "test").to_dict()["data"]
