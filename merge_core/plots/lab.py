@@ -7,7 +7,7 @@ import numpy as np
 
 from merge_core.lab import Cell, Lab
 from merge_core.plots.curves import TOOLBOX, pairs
-from merge_core.plots.style import CIVIDIS, ENSEMBLE, KEPT, NEUTRAL, SELECTED
+from merge_core.plots.style import CIVIDIS, ENSEMBLE, NEUTRAL, SELECTED
 
 Option = dict[str, Any]
 _LINES = ("#0072B2", "#E69F00", "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
@@ -20,9 +20,9 @@ _CLIP = 90
 def _span(values: np.ndarray, measure: str, *, lower: bool) -> tuple[float, float]:
     """The values of the first and the last colour."""
     known = values[~np.isnan(values)]
-    if measure == "undecided" or not measure.endswith("heldout"):
-        return 0.0, 1.0
-    if not len(known):
+    if measure.startswith("open"):
+        return 0.5, 1.0
+    if not measure.endswith("heldout") or not len(known):
         return 0.0, 1.0
     low, high = float(known.min()), float(known.max())
     if lower:
@@ -60,7 +60,12 @@ def landscape_map(
     for i in range(lab.shape[0]):
         for j in range(lab.shape[1]):
             marks = ["★"] * ((i, j) == best) + ["paper"] * ((i, j) == lab.paper)
-            cells.append(_cell(lab, (i, j), float(values[i, j]), (low, high), marks, labelled))
+            value = float(values[i, j])
+            part = (value - low) / (high - low)
+            bright = part < 0.5 if lower else part > 0.5
+            shown = [f"{value:.3f}"] * (labelled and not np.isnan(value)) + marks
+            ink = "#000000" if bright else "#FFFFFF" if not np.isnan(value) else NEUTRAL
+            cells.append(_cell(lab, (i, j), value, shown, ink))
     if chosen is not None:
         cells[chosen[0] * lab.shape[1] + chosen[1]]["itemStyle"] = {
             "borderColor": SELECTED,
@@ -72,7 +77,7 @@ def landscape_map(
         "animation": False,
         "toolbox": TOOLBOX,
         "tooltip": {"trigger": "item", "confine": True},
-        "grid": {"left": 8, "right": 76, "top": 28, "bottom": 36, "containLabel": True},
+        "grid": {"left": 32, "right": 76, "top": 28, "bottom": 36, "containLabel": True},
         "xAxis": _axis(f"{first.title} (log scale)", lab.first, gap=28),
         "yAxis": _axis(f"{second.title} (log scale)", lab.second, gap=58),
         "visualMap": {
@@ -112,36 +117,23 @@ def _axis(title: str, values: tuple[float, ...], *, gap: int) -> Option:
     }
 
 
-def _cell(
-    lab: Lab,
-    cell: Cell,
-    value: float,
-    span: tuple[float, float],
-    marks: list[str],
-    labelled: bool,
-) -> Option:
-    """One cell: its place, its colour, its words."""
-    first, second = lab.numbers(cell)
+def _cell(lab: Lab, cell: Cell, value: float, shown: list[str], ink: str) -> Option:
+    """One cell: its place, its colour, its words and their colour."""
     known = not np.isnan(value)
+    first, second = lab.numbers(cell)
     place = f"{lab.axes[0].title} = {first:g}, {lab.axes[1].title} = {second:g}"
-    number = f"{value:.3f}" if known else "not finished"
-    shown = [number] * (known and labelled) + marks
-    part = (value - span[0]) / (span[1] - span[0]) if known else 0.5
-    lower = lab.recipe.metric == "loss" and span != (0.0, 1.0)
-    bright = (part < 0.55) if lower else (part > 0.45)
-    item: Option = {
+    return {
+        "name": place,  # items of one name would be selected together
         "value": [cell[0], cell[1], value if known else "-"],
-        "tooltip": {"formatter": f"{place}<br/>{number}{''.join(f' · {m}' for m in marks)}"},
+        "tooltip": {"formatter": f"{place}<br/>{f'{value:.4f}' if known else 'not finished'}"},
         "label": {
             "show": bool(shown),
             "formatter": "\n".join(shown),
             "fontSize": 12,
-            "color": "#000000" if bright else "#FFFFFF",
+            "lineHeight": 16,
+            "color": ink,
         },
     }
-    if "★" in marks:
-        item["itemStyle"] = {"borderColor": KEPT, "borderWidth": 3}
-    return item
 
 
 def cell_curves(means: Mapping[str, np.ndarray], weights: np.ndarray) -> Option:
