@@ -211,5 +211,25 @@ def test_a_diverging_network_is_named() -> None:
         list(fit_together(jobs))
 
 
+@pytest.mark.parametrize("make", [sine_job, image_job])
+def test_networks_can_be_looked_at_after_every_epoch(make: Callable[..., Job]) -> None:
+    """What they have learned after an epoch is what a training of one epoch learns."""
+    training = Training(epochs=2, batch_size=32, learning_rate=0.02, rate="constant")
+    jobs = [make(number, training) for number in range(2)]
+    after_one = []
+    for event in fit_together(jobs):
+        event.write_back()
+        if event.epoch == 1:
+            after_one = [copy.deepcopy(job.network.state_dict()) for job in jobs]
+    short = [make(number, replace(training, epochs=1)) for number in range(2)]
+    list(fit_together(short))
+    for seen, job, one in zip(after_one, jobs, short, strict=True):
+        for name, value in one.network.state_dict().items():
+            torch.testing.assert_close(seen[name], value)
+            assert not value.is_floating_point() or not torch.equal(
+                job.network.state_dict()[name], value
+            )
+
+
 def test_no_jobs_are_no_work() -> None:
     assert list(fit_together([])) == []

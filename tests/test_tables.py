@@ -1,5 +1,6 @@
 """Tables: repetitions are merges, files outlive what stops them, figures add up."""
 
+import copy
 import json
 import math
 from contextlib import closing
@@ -117,6 +118,47 @@ def test_the_best_of_three_is_chosen_by_the_heldout_split() -> None:
     made = {row.strategy: row for row in rows(some, "merge")}
     assert made["bo3"].heldout <= made["teacher"].heldout
     assert made["student"].heldout <= made["cut"].heldout
+
+
+def test_a_weight_average_is_the_mean_over_the_last_quarter(monkeypatch) -> None:
+    """Eight epochs, of which two are averaged: the mean of the weights after each of the two."""
+    some = block(recipe(**{"gating.epochs": "2", "fine_tune.epochs": "2"}), range(1))
+    assert some.epochs.long == 8
+    seen = []
+    train = Block.train
+
+    def noted(self, jobs, cost, watch=lambda numbers: None):
+        def both(numbers):
+            seen.append((jobs[0].stage, copy.deepcopy(jobs[0].network.state_dict())))
+            watch(numbers)
+
+        return train(self, jobs, cost, both)
+
+    scored = []
+    row = Block.row
+
+    def judged(self, it, strategy, network, *more, **named):
+        scored.append(copy.deepcopy(network.state_dict()))
+        return row(self, it, strategy, network, *more, **named)
+
+    monkeypatch.setattr(Block, "train", noted)
+    monkeypatch.setattr(Block, "row", judged)
+    list(rows(some, "weight_average"))
+    last = [state for stage, state in seen if stage == "weight_average"]
+    assert len(last) == 2
+    for name, value in scored[0].items():
+        torch.testing.assert_close(value, (last[0][name] + last[1][name]) / 2)
+
+
+def test_rivals_cost_what_the_one_model_costs() -> None:
+    some = block(recipe(), range(1), "flops")
+    made = [
+        each
+        for unit in ("one_model", "shared_start", "weight_average")
+        for each in rows(some, unit)
+    ]
+    assert {each.epochs for each in made} == {some.epochs.long}
+    assert len({each.flops for each in made}) == 1
 
 
 def test_the_published_milestones_are_those_of_the_one_model(monkeypatch) -> None:
