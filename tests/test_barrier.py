@@ -94,7 +94,7 @@ def test_scores_are_those_of_the_networks_on_the_line() -> None:
         assert all((kept[key] == value).all() for key, value in state_arrays(net).items())
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=10)
 @given(st.floats(0, 1))
 def test_between_is_the_weighted_mean_of_every_number(share: float) -> None:
     model, example = build("vgg")

@@ -101,7 +101,7 @@ class Mixed(nn.Module):
         return self.head(x.flatten(1))
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kinds=st.lists(st.tuples(st.sampled_from(PARTS), st.integers(2, 4)), max_size=5),
     spatial=st.booleans(),

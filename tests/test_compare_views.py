@@ -77,7 +77,7 @@ def test_an_interval_is_scipy_s() -> None:
         assert (found.low, found.high) == (asked.low, asked.high)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.lists(st.floats(-10, 10), min_size=1, max_size=8))
 def test_an_interval_holds_the_mean_or_is_unknown(values: list[float]) -> None:
     found = interval(tuple(values))

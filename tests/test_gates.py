@@ -73,7 +73,7 @@ def test_penalty_is_the_papers() -> None:
 
 
 @given(st.integers(2, 40), st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_a_weak_pull_is_a_gradient_step_on_the_penalty(width: int, seed: int) -> None:
     logits = torch.randn(width, dtype=torch.float64, generator=generator(seed, "logits")) + 1
     logits.requires_grad_()

@@ -48,7 +48,7 @@ def agreement(a: nn.Module, b: nn.Module) -> float:
     )
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(st.integers(1, 6), st.integers(0, 10_000))
 def test_hungarian_is_the_best_of_all_assignments(size: int, seed: int) -> None:
     similarity = torch.randn(size, size, generator=draws(seed))
@@ -218,7 +218,7 @@ def best_pairs(similarity: Tensor) -> list[list[int]]:
     return sorted(pairs)
 
 
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 @given(half=st.integers(1, 5), seed=st.integers(0, 10_000), ties=st.booleans())
 def test_zip_pairs_are_those_of_the_greedy_search(half: int, seed: int, ties: bool) -> None:
     similarity = torch.rand(2 * half, 2 * half, generator=draws(seed))
@@ -298,7 +298,7 @@ def transport(similarity: np.ndarray) -> float:
     return -solved.fun
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(st.integers(2, 6), st.integers(0, 1000))
 def test_an_assignment_is_as_good_as_any_transport(size: int, seed: int) -> None:
     """Birkhoff: with equal masses no soft plan beats the best permutation."""

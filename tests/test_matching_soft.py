@@ -20,7 +20,7 @@ def random(size: int, seed: int) -> Tensor:
     return torch.randn(size, size, generator=generator, dtype=torch.float64)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     size=st.integers(1, 8), k=st.integers(1, 10), seed=st.integers(0, 1000), heat=st.floats(0.1, 5)
 )
@@ -48,7 +48,7 @@ def test_soft_top_k_near_its_ends() -> None:
     assert twins[3].tolist() == [0.5, 0.5, 0, 0, 0, 0]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(size=st.integers(1, 8), seed=st.integers(0, 1000), epsilon=st.floats(1, 3))
 def test_sinkhorn_is_the_plan_of_an_independent_solver(
     size: int, seed: int, epsilon: float

@@ -4,7 +4,7 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch import nn
 from torch.nn import functional
@@ -131,7 +131,6 @@ def test_steps_per_epoch_leave_out_only_a_lone_last_example(n: int, batch: int) 
     epochs=st.integers(1, 40), per_epoch=st.integers(1, 30),
     rate=st.sampled_from(["one-cycle", "steps", "constant"]),
 )  # fmt: skip
-@settings(deadline=None)
 def test_rates_never_exceed_the_learning_rate(epochs: int, per_epoch: int, rate) -> None:
     milestones = (max(1, epochs // 2),) if rate == "steps" else ()
     training = Training(
