@@ -5,11 +5,9 @@ the browser that started it is closed.
 """
 
 import os
-import re
 import subprocess
 import sys
 import threading
-from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
@@ -17,16 +15,13 @@ import psutil
 
 from merge_core import places
 from merge_core.errors import StoreError
-from merge_core.store import Store, Turn
+from merge_core.store import Store, Turn, Turns
 
 WORKER = ("-P", "-m", "merge_core.worker")
 """How Python starts a worker. Without -P it would import a file called random.py where it runs."""
 
 GPUS = "NETWELD_GPUS"
 """All GPUs of the queue, for a worker that sees only one and lets the next run begin."""
-
-MODULES = re.compile(r"merge_core\.(worker|inspection|tabled|tables|lab_work|lab_cells|bench_\w+)")
-"""What runs in a process of its own and computes."""
 
 
 def start(store: Store, turn: Turn, gpu: int | None = None) -> subprocess.Popen[bytes]:
@@ -89,6 +84,7 @@ def environment(threads: int | None = None) -> dict[str, str]:
     """
     made = {
         **os.environ,
+        "NETWELD_HOME": str(places.home()),
         "OMP_NUM_THREADS": str(threads or available_threads()),
         # Threads that spin while they wait would starve the dashboard.
         "OMP_WAIT_POLICY": "PASSIVE",
@@ -142,15 +138,23 @@ def visible_gpus() -> list[str]:
     return sorted(name[6:] for name in found if name[6:].isdecimal())
 
 
-def computing(home: Path) -> list[psutil.Process]:
-    """Every process that computes for the runs, tables and networks of a home directory."""
-    return [process for process in psutil.process_iter() if _computes_for(process, home)]
+def computing(store: Store) -> list[psutil.Process]:
+    """Every process that computes for the runs, tables and networks of a home directory.
+
+    They are what `environment` is given to: modules of merge_core that Python runs by name.
+    """
+    found = {each.pid: each for each in psutil.process_iter() if _computes_for(each, store.home)}
+    for turn in Turns(store.home).all():
+        if turn.pid is not None and turn.pid not in found and is_worker(turn.pid, turn.run):
+            with suppress(psutil.NoSuchProcess):
+                found[turn.pid] = psutil.Process(turn.pid)
+    return list(found.values())
 
 
 def _computes_for(process: psutil.Process, home: Path) -> bool:
     try:
         words = process.cmdline()
-        if "-m" not in words or not MODULES.fullmatch(words[words.index("-m") + 1]):
+        if "-m" not in words or not words[words.index("-m") + 1].startswith("merge_core."):
             return False
         place = process.environ().get("NETWELD_HOME") or Path.home() / ".netweld"
         return Path(place).expanduser().resolve() == home and process.pid != os.getpid()
@@ -158,23 +162,30 @@ def _computes_for(process: psutil.Process, home: Path) -> bool:
         return False
 
 
-def end(processes: Iterable[psutil.Process], seconds: float) -> list[psutil.Process]:
-    """Ask processes to end, and after some time make them.
+def end(store: Store, seconds: float) -> tuple[int, int]:
+    """End every process of a home directory: ask first, and after some time make them.
+
+    Whoever started others is asked before them, so that it can write down how it ended.
 
     Args:
-        processes: what shall end.
-        seconds: how long each may take over it.
+        store: the home directory.
+        seconds: how long they may take over it.
 
     Returns:
-        Those that had to be killed.
+        How many were asked, and how many of all had to be killed.
     """
-    asked = list(processes)
-    for process in asked:
+    found = computing(store)
+    pids = {process.pid for process in found}
+    first = []
+    for process in found:
         with suppress(psutil.Error):
-            process.terminate()
-    _, left = psutil.wait_procs(asked, timeout=seconds)
+            if process.ppid() not in pids:
+                first.append(process)
+                process.terminate()
+    psutil.wait_procs(first, timeout=seconds)
+    left = computing(store)
     for process in left:
         with suppress(psutil.Error):
             process.kill()
     psutil.wait_procs(left, timeout=seconds)
-    return left
+    return len(first), len(left)

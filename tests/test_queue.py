@@ -1,6 +1,7 @@
 """The queue: fair, safe against kills at any moment, and nobody waits for nothing."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,14 @@ from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 
+import psutil
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from made_up_run import recipe
 
-from merge_core import launch, owners, processes, queue
+from merge_core import inspected, launch, owners, processes, queue
+from merge_core.cli import queueing
 from merge_core.errors import StoreError
 from merge_core.owners import Visitor
 from merge_core.presets import find_preset
@@ -334,3 +337,59 @@ def test_many_dispatchers_start_every_run_once(store: Store, monkeypatch: pytest
         with store.open(name) as reader:
             assert len(reader.sessions()) == 1
             assert reader.status()["state"] == "finished"
+
+
+def test_no_process_survives_stop_all(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+):
+    """A run, one that waits, a run that does not listen, and a network that is being inspected."""
+    monkeypatch.setenv("NETWELD_SLOTS", "2")
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    workers(monkeypatch, 0.2)
+    polite, _ = launch.begin(store, recipe(), "cpu")
+    source = (
+        processes.WORKER[1]
+        .replace("def fake", "import signal\ndef fake")
+        .replace(
+            "    for event", "    signal.pthread_sigmask(signal.SIG_BLOCK, [15])\n    for event"
+        )
+    )
+    monkeypatch.setattr(processes, "WORKER", ("-c", source.replace("PAUSE = 0.2", "PAUSE = 600")))
+    deaf, _ = launch.begin(store, recipe(), "cpu")
+    waiting, _ = launch.begin(store, recipe(), "cpu")
+    for name in (polite, deaf):
+        with store.open(name) as reader:
+            until(lambda reader=reader: reader.status()["state"] == "running")
+    time.sleep(0.5)
+    inspection = inspected.start("resnet18")
+    monkeypatch.setattr(queueing, "PATIENCE_SECONDS", 5.0)
+    pids = {process.pid for process in processes.computing(store)}
+    assert len(pids) == 3
+    assert inspection.process.pid in pids
+    with inspection.errors:
+        assert queueing.stop_all(store) == 0
+    assert "1 runs that waited" in capsys.readouterr().out
+    assert not pids & {p.pid for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE}
+    states = {run.name: run.state for run in store.runs()}
+    assert states == {polite: "stopped", deaf: "lost", waiting: "stopped"}
+    assert queue.dispatch(store) == []
+
+
+def test_a_worker_in_a_long_step_ends_when_its_run_is_deleted(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+):
+    workers(monkeypatch, 600.0)
+    source = processes.WORKER[1].replace(
+        "worker.carry_out = fake", "worker.carry_out = fake\nworker.LAST_SECONDS = 0.5"
+    )
+    monkeypatch.setattr(processes, "WORKER", ("-c", source))
+    name, _ = launch.begin(store, recipe(), "cpu")
+    directory = store.directory(name)
+    until(lambda: held(directory))
+    (found,) = Turns(store.home).all()
+    assert found.pid is not None
+    shutil.rmtree(directory)
+    pid = found.pid
+    until(lambda: not processes.is_worker(pid, name), 20)
+    assert queue.dispatch(store) == []
+    assert Turns(store.home).all() == []

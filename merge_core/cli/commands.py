@@ -9,11 +9,21 @@ import typer
 
 from merge_core import bench, compared, inspected, launch
 from merge_core import export as exporting
-from merge_core.cli import comparing, dashboard, inspecting, lab, results, steering, table, tables
+from merge_core.cli import (
+    comparing,
+    dashboard,
+    inspecting,
+    lab,
+    queueing,
+    results,
+    steering,
+    table,
+    tables,
+)
 from merge_core.cli.following import follow, say_begun, wait_for_end
 from merge_core.cli.options import DataDirectory, NoWait, RunName, Settings
 from merge_core.cli.settings import pairs
-from merge_core.errors import DeviceError, GraphError, NetweldError
+from merge_core.errors import DeviceError, GraphError, NetweldError, StoreError
 from merge_core.presets import preset_of, recipe_names
 from merge_core.recipes import Comparison
 from merge_core.store import Store
@@ -29,6 +39,9 @@ app = typer.Typer(
 )
 
 app.add_typer(bench.app, name="bench")
+app.command(
+    "queue", epilog="Examples: netweld queue; netweld queue --clear; netweld queue --running 2"
+)(queueing.show)
 app.command(epilog="Example: netweld table sine --n 10 --csv sine.csv")(table.table)
 app.command(epilog="Example: netweld lab sine --grid 8x8 --seeds 2")(lab.lab)
 app.command(
@@ -218,10 +231,22 @@ def resume(
         raise typer.Exit(follow(store, name))
 
 
-@app.command(epilog="Example: netweld stop latest")
-def stop(run: RunName) -> None:
-    """Stop a running run; it can be resumed."""
+@app.command(epilog="Examples: netweld stop latest; netweld stop --all")
+def stop(
+    run: Annotated[
+        str | None,
+        typer.Argument(help="A run's name, the beginning of one, or 'latest'.", metavar="RUN"),
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", help="Stop every run, table and inspection.")
+    ] = False,
+) -> None:
+    """Stop a running run, or everything that computes; runs can be resumed."""
     store = Store()
+    if (run is None) != every:
+        raise StoreError("Give either the name of one run, such as 'latest', or --all.")
+    if run is None:
+        raise typer.Exit(queueing.stop_all(store))
     name = store.find(run)
     launch.stop(store, name)
     raise typer.Exit(wait_for_end(store, name))
