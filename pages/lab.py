@@ -225,7 +225,8 @@ def gates(now: LabNow, cell: Cell) -> None:
         help=f"A whole merge with this schedule and seed {seed}: the same numbers, and all that "
         f"can be looked at.",
     ):  # fmt: skip
-        name, _ = launch.begin(Store(), lab.recipe_of(cell, seed), "cpu")
+        device = "cpu" if now.progress is None else now.progress.asked.device
+        name, _ = launch.begin(Store(), lab.recipe_of(cell, seed), device)
         shared.show_run(name)
     with st.expander("The same from a terminal", icon=":material/terminal:"):
         st.code(merge_command(lab, cell, seed), language="bash", wrap_lines=True)

@@ -3,6 +3,7 @@
 import shlex
 from pathlib import Path
 
+import fake_labs
 import numpy as np
 import pytest
 from test_pages import opened, store, words
@@ -10,7 +11,7 @@ from test_pages import opened, store, words
 from merge_core import carriers, lab_work, launch
 from merge_core.carriers import Asked, Carrier
 from merge_core.cli import main
-from merge_core.lab import Lab, LabFile, Row, best_cells, landscape
+from merge_core.lab import Lab, LabFile, best_cells, landscape
 from merge_core.plots.lab import cell_curves, landscape_map
 from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
@@ -28,31 +29,6 @@ from merge_core.views.lab import (
 __all__ = ["store"]  # the fixture
 
 EPOCHS = 100
-
-
-def made(
-    home: Path, *, name: str = "sine", shape: tuple[int, int] = (4, 4), seeds: int = 1
-) -> LabFile:
-    """A lab whose coarse half is finished; the best score is that of the paper's schedule."""
-    file = LabFile(Lab.usual(find_preset(name, "quick").recipe, "growth", shape), home)
-    file.begin()
-    lab, sign = file.lab, 1 if name == "sine" else -1
-    assert lab.paper is not None
-    for seed in range(seeds):
-        for cell in lab.levels()[0] + [lab.paper]:
-            far = abs(cell[0] - lab.paper[0]) + abs(cell[1] - lab.paper[1])
-            score = 0.5 + sign * 0.1 * far / 10
-            mean = tuple(np.linspace(0.9, 0.5, lab.recipe.gating.epochs).round(4).tolist())
-            file.append(
-                [
-                    Row(
-                        cell=cell, seed=seed, cut_heldout=score + sign * 0.1, cut_test=score,
-                        tuned_heldout=score, tuned_test=score + sign * 0.01, undecided=0.2,
-                        means={"hidden": mean},
-                    )
-                ]
-            )  # fmt: skip
-    return file
 
 
 def test_without_a_lab_the_page_offers_one(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +57,7 @@ def test_a_lab_is_shown_and_its_cell_starts_a_run(
         return store.create(recipe, device), []
 
     monkeypatch.setattr(launch, "begin", begin)
-    file = made(store.home)
+    file = fake_labs.make(store.home)
     app = opened("lab")
     assert not app.exception
     text = words(app)
@@ -97,7 +73,7 @@ def test_a_lab_is_shown_and_its_cell_starts_a_run(
 
 
 def test_a_lab_on_its_way_can_be_stopped(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    file = made(store.home, name="digits", seeds=2)
+    file = fake_labs.make(store.home, name="digits", seeds=2)
     stopped = []
     monkeypatch.setattr(carriers, "stop", stopped.append)
     carrier = Carrier(file.path, Asked(seed=0, n=2, device="cpu", data="", workers=0))
@@ -119,7 +95,7 @@ def test_a_lab_on_its_way_can_be_stopped(store: Store, monkeypatch: pytest.Monke
 
 
 def test_the_map_has_every_cell_in_its_place(tmp_path: Path) -> None:
-    now = read_lab(made(tmp_path, shape=(4, 8)).path)
+    now = read_lab(fake_labs.make(tmp_path, shape=(4, 8)).path)
     lab, values = now.lab, landscape(now.lab, now.rows, "tuned_heldout")
     best = best_cells(lab, now.rows)[0]
     option = landscape_map(lab, values, "tuned_heldout", "loss", best=best, chosen=(0, 0))
@@ -138,7 +114,7 @@ def test_the_map_has_every_cell_in_its_place(tmp_path: Path) -> None:
 
 
 def test_curves_of_a_cell(tmp_path: Path) -> None:
-    now = read_lab(made(tmp_path).path)
+    now = read_lab(fake_labs.make(tmp_path).path)
     weights = lambda_curve(now.lab, (0, 0))
     option = cell_curves({"hidden": np.linspace(1, 0.5, EPOCHS)}, weights)
     mean, weight = option["series"]
@@ -165,7 +141,7 @@ def test_the_command_prints_the_best(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("NETWELD_HOME", str(tmp_path))
-    file = made(tmp_path, shape=(1, 1))
+    file = fake_labs.make(tmp_path, shape=(1, 1))
     now = read_lab(file.path)
     monkeypatch.setattr("sys.argv", ["netweld", "lab", "sine", "--grid", "1x1"])
     with pytest.raises(SystemExit) as end:

@@ -16,6 +16,11 @@ from merge_core.views.lab import LabNow, findings, lab_frame, read_lab
 
 BEST = 8
 """Schedules that are printed."""
+COLUMNS = (
+    "Seeds", "Tuned, held-out", "Tuned, test", "Cut, held-out", "Cut, test", "Open at 90 %",
+    "Open at the cut", "Undecided",
+)  # fmt: skip
+"""The columns of `lab_frame` after the two numbers, in few letters."""
 
 
 def lab(
@@ -74,11 +79,11 @@ def _shape(grid: str) -> tuple[int, int]:
 
 def show(now: LabNow) -> None:
     """Print the best schedules and what is to be said of the lab."""
-    frame = lab_frame(now)
-    columns = [str(name) for name in frame.columns]
+    columns = [*(axis.title for axis in now.lab.axes), *COLUMNS]
     table = new_table(*columns, numbers=columns)
-    for line in frame.head(BEST).to_dict("records"):
-        table.add_row(*(number(value) for value in line.values()))
+    for line in lab_frame(now).head(BEST).to_numpy(float).tolist():
+        table.add_row(*(number(value) for value in line))
+    console.print(f"{now.lab.recipe.metric.capitalize()} of the best schedules")
     console.print(table)
     console.print(findings(now).replace("**", ""), soft_wrap=True)
     console.print(
