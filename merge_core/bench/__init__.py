@@ -75,3 +75,18 @@ def table(
 
     command = [sys.executable, "-P", "-m", "merge_core.bench_table", str(networks), str(repeats)]
     raise typer.Exit(subprocess.run(command, env=processes.environment(), check=False).returncode)
+
+
+@app.command(epilog="Example: netweld bench survival --kills 20")
+def survival(
+    kills: Annotated[
+        int, typer.Option(min=1, help="How often a worker is killed, and a file damaged.")
+    ] = 20,
+    seed: Annotated[int, typer.Option(help="Decides the moments.")] = 0,
+) -> None:
+    """What runs survive: killed workers and dashboards, damaged files, a full disk."""
+    from merge_core import bench_survival
+
+    typer.echo("| what | survived | note |\n| --- | --- | --- |")
+    for count in bench_survival.measure(kills, seed):
+        typer.echo(bench_survival.line(count))

@@ -184,6 +184,11 @@ def _check_version(database: sqlite3.Connection, path: Path) -> None:
 
 def unreadable(path: Path, error: sqlite3.Error) -> StoreError:
     """The sentence for a database that SQLite cannot use."""
+    if getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL:
+        return StoreError(
+            f"The disk is full, so {path.name} in {path.parent} cannot be written; make room, then "
+            f"resume the run."
+        )
     return StoreError(
         f"The database {path.name} in {path.parent} cannot be used ({error}); "
         f"restore it from a copy, or delete the run and start it again."
