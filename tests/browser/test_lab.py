@@ -1,0 +1,46 @@
+"""The page Lab in a real Chromium: a click on the landscape shows that schedule alone."""
+
+from collections.abc import Iterator
+
+import fake_labs
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from merge_core.store import Store
+from merge_core.views.lab import cell_text
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1400, "height": 1400})
+    context.set_default_timeout(60_000)
+    yield context.new_page()
+    context.close()
+
+
+def test_a_clicked_schedule_is_shown_and_both_tabs_see_the_lab(
+    page: Page, address: str, store: Store
+) -> None:
+    file = fake_labs.make(store.home)
+    lab = file.lab
+    assert lab.paper is not None
+    page.goto(f"{address}/lab?lab={file.path.stem}")
+    heading = page.locator("h3")
+    expect(heading).to_have_text(cell_text(lab, lab.paper), timeout=60_000)
+    drawn = page.locator(".st-key-landscape canvas").first
+    expect(drawn).to_be_visible(timeout=60_000)
+    page.wait_for_timeout(1000)  # a canvas does not tell when it has been painted
+    box = drawn.bounding_box()
+    assert box is not None
+    page.mouse.click(box["x"] + box["width"] * 0.15, box["y"] + box["height"] * 0.87)
+    expect(heading).to_have_text(cell_text(lab, (0, 0)), timeout=60_000)
+    page.get_by_role("radio", name="Undecided at the cut").click()
+    expect(page.get_by_text("the cut decides about them")).to_be_visible(timeout=60_000)
+    expect(heading).to_have_text(cell_text(lab, (0, 0)))
+    other = page.context.new_page()
+    other.goto(page.url)
+    expect(other.locator("h3")).to_have_text(cell_text(lab, lab.paper), timeout=60_000)
+    for each in (page, other):
+        expect(each.get_by_test_id("stException")).to_have_count(0)
