@@ -30,6 +30,8 @@ from pages import shared, steering
 
 CLICKED = "fork-clicked"
 """The moment that was last clicked on the time axis."""
+_ASKED = "fork-asked"
+"""The run and the button that starts a fork which was clicked just now."""
 _WHAT = {
     "lambda": "λ schedule",
     "rate": "Learning rate of the gates",
@@ -84,6 +86,7 @@ def fork_form() -> None:
     """The part of the page that starts a fork."""
     steering.go_to_fork()
     name, store = shared.picked_summary().name, Store()
+    asked = st.session_state.pop(_ASKED, None)
     with shared.errors_as_sentences(), store.open(name) as reader:
         points = points_of(reader)
         if not points:
@@ -97,10 +100,11 @@ def fork_form() -> None:
         if not fold.open:
             return
         with fold:
-            _form(reader, points)
+            _form(reader, points, asked)
 
 
-def _form(reader: RunReader, points: Mapping[str, ForkPoint]) -> None:
+def _form(reader: RunReader, points: Mapping[str, ForkPoint], asked: object) -> None:
+    """What is to be different in the fork, and the button; `asked` tells which was clicked."""
     recipe, name = reader.merge, reader.name
     with st.container(horizontal=True, vertical_alignment="bottom"):
         key = st.selectbox(
@@ -143,6 +147,10 @@ def _form(reader: RunReader, points: Mapping[str, ForkPoint]) -> None:
         f"again and no file is copied. This run stays as it is."
     )
     serial = st.session_state.get(steering.SERIAL, 0)
+    # Not in a callback, which would know only what was chosen before the last change.
+    if asked == (name, serial) and changes != Changes():
+        steering.make_fork(serial, partial(changes.start, name, point))
+        steering.go_to_fork()
     st.button(
         "Start the fork",
         type="primary",
@@ -152,7 +160,7 @@ def _form(reader: RunReader, points: Mapping[str, ForkPoint]) -> None:
         help="It would be the same run again; change something first."
         if changes == Changes()
         else None,
-        on_click=partial(steering.make_fork, serial, partial(changes.start, name, point)),
+        on_click=partial(steering.ask, _ASKED, (name, serial)),
     )
 
 

@@ -23,6 +23,8 @@ MADE = "made-fork"
 """The name of a fork that a button has just started."""
 SERIAL = "fork-serial"
 """How many forks this browser has asked for; a button counts for one of them."""
+_ASKED = "change-asked"
+"""The run and the change whose button was clicked just now."""
 _LATEST = 3
 """Answers that are shown beside the buttons."""
 
@@ -56,7 +58,12 @@ def send(name: str, verb: str, give: Callable[[Store, str], object]) -> None:
 
 
 def make_fork(serial: int, make: Callable[[], tuple[str, object]]) -> None:
-    """Start a fork, once for each button that was drawn; a button's callback."""
+    """Start a fork, once for each button that was drawn.
+
+    Args:
+        serial: of the button.
+        make: starts the fork; gives its name.
+    """
 
     def action() -> None:
         st.session_state[MADE] = make()[0]
@@ -186,6 +193,7 @@ def change() -> None:
     """The part of the page that changes λ or the learning rate from an epoch on."""
     summary = shared.picked_summary()
     name, store = summary.name, Store()
+    asked = st.session_state.pop(_ASKED, None)
     fold = st.expander(
         "Change λ or the learning rate of the gates",
         icon=":material/tune:",
@@ -218,6 +226,11 @@ def change() -> None:
             why = "What has been trained stays as it is."
         if not why and give is None:
             why = "This is what holds already; change something first."
+        # A callback would send what was drawn before: a number that is typed just before the click
+        # arrives together with it, and is known only here.
+        if asked == (name, what) and give is not None and not why:
+            send(name, what, give)
+            st.rerun(scope="app")
         since = "the next epoch" if epoch is None else f"epoch {epoch}"
         st.button(
             f"Send: from {since} on",
@@ -226,8 +239,13 @@ def change() -> None:
             key=f"send-{what}",
             disabled=bool(why),
             help=why or "The worker answers within a second, and training goes on meanwhile.",
-            on_click=partial(send, name, what, give) if give else None,
+            on_click=partial(ask, _ASKED, (name, what)),
         )
+
+
+def ask(key: str, what: object) -> None:
+    """Remember a click until the page has come to what it is about; a button's callback."""
+    st.session_state[key] = what
 
 
 def _beginning(found: Steerable, name: str) -> int | None:
