@@ -180,6 +180,32 @@ def test_a_stopped_lab_goes_on(tmp_path: Path) -> None:
     assert file.rows()[: len(there)] == there
 
 
+def test_a_lab_that_a_page_begins_goes_on_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A real process; while it works nobody else can, and it can be stopped."""
+    monkeypatch.setenv("NETWELD_HOME", str(tmp_path))
+    file = LabFile(lab((1, 2)))
+    process = lab_work.begin(file, 2, seed=3)
+    with pytest.raises(StoreError, match="stop it first"):
+        lab_work.begin(file)
+    assert process.wait(120) == 0
+    told = carriers.progress_of(file.path)
+    assert told is not None
+    assert (told.state, told.asked.n) == ("finished", 2)
+    assert {(row.cell, row.seed) for row in file.rows()} == {
+        ((0, j), seed) for j in range(2) for seed in (3, 4)
+    }
+    long = LabFile(Lab.usual(recipe().changed({"gating.epochs": "100000"}), "growth", (1, 1)))
+    process = lab_work.begin(long)
+    carriers.stop(long.path)
+    process.wait(60)
+    told = carriers.progress_of(long.path)
+    assert told is not None
+    assert told.state == "stopped"
+    assert long.rows() == []
+
+
 def test_a_lab_that_fails_says_why(tmp_path: Path) -> None:
     broken = recipe("digits").changed({"data.train": "100000"})
     file = LabFile(Lab.usual(broken, "growth", (1, 1)), tmp_path)
