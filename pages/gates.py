@@ -33,22 +33,45 @@ def _openness(directory: str, name: str, space: str, done: int) -> Openness | No
         return openness(reader, space)
 
 
+@st.cache_data(max_entries=64, show_spinner=False)
+def _spaces(directory: str, name: str, done: int) -> list[str]:
+    """The spaces whose gates have a history after so many epochs."""
+    with Store().open(name) as reader:
+        return gated_spaces(reader)
+
+
+@st.cache_data(max_entries=64, show_spinner=False)
+def _steered(directory: str, name: str, done: int, answered: int, kept: int) -> Steered | None:
+    """What the chart tells of steering and forks; None where there is nothing to tell.
+
+    It is kept until another epoch is over, another command is answered or another file is there.
+    """
+    with Store().open(name) as reader:
+        markers, forks = marker_frame(reader), family.fork_epochs(reader)
+        if markers.empty and not any(forks):
+            return None
+        return Steered(
+            course=lambda_frame(reader), ghosts=ghost_frame(reader), markers=markers, forks=forks
+        )
+
+
+def epochs_done(reader: RunReader) -> int:
+    """How many epochs of the gate stage are over."""
+    stage = gate_stage(reader)
+    return 0 if stage is None else stage.done
+
+
 def history_now(reader: RunReader, space: str) -> Openness:
     """The gates' history of a space that has one."""
-    stage = gate_stage(reader)
-    found = _openness(str(reader.directory), reader.name, space, stage.done if stage else 0)
+    found = _openness(str(reader.directory), reader.name, space, epochs_done(reader))
     assert found is not None, "a space with a history has one"
     return found
 
 
 def steered(reader: RunReader) -> Steered | None:
-    """What the chart tells of steering and forks; None where there is nothing to tell."""
-    markers, forks = marker_frame(reader), family.fork_epochs(reader)
-    if markers.empty and not any(forks):
-        return None
-    return Steered(
-        course=lambda_frame(reader), ghosts=ghost_frame(reader), markers=markers, forks=forks
-    )
+    """What the chart tells of steering and forks now."""
+    answered, kept = len(reader.answers()), len(reader.artifacts())
+    return _steered(str(reader.directory), reader.name, epochs_done(reader), answered, kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,7 +164,8 @@ def moment(reader: RunReader) -> tuple[object, ...]:
     here = steerable(Store(), reader)
     learning = here is not None and here.learning
     clicked = (st.session_state.get(selection.CHANNEL), st.session_state.get(family.CLICKED))
-    return bool(gated_spaces(reader)), learning, len(reader.answers()), clicked
+    spaces = _spaces(str(reader.directory), reader.name, epochs_done(reader))
+    return bool(spaces), learning, len(reader.answers()), clicked
 
 
 def charts(before: tuple[object, ...], view: View | None) -> None:
@@ -229,7 +253,8 @@ def page() -> None:
     summary = shared.picked_summary()
     shared.live(steering.panel, every=EVERY)
     with shared.open_run(summary) as reader:
-        now, spaces = moment(reader), gated_spaces(reader)
+        now = moment(reader)
+        spaces = _spaces(str(reader.directory), reader.name, epochs_done(reader))
         _, learning, *_ = now
         if learning:
             st.fragment(steering.change)()
