@@ -90,3 +90,18 @@ def survival(
     typer.echo("| what | survived | note |\n| --- | --- | --- |")
     for count in bench_survival.measure(kills, seed):
         typer.echo(bench_survival.line(count))
+
+
+@app.command(epilog="Example: netweld bench crowd --watchers 30 --merges 12")
+def crowd(
+    watchers: Annotated[int, typer.Option(min=1, help="Browsers that look on.")] = 30,
+    merges: Annotated[int, typer.Option(min=1, help="Merges that are started and steered.")] = 12,
+) -> None:
+    """A workshop on this machine: errors, lost commands, answers of the server, fair shares."""
+    from merge_core import bench_crowd
+
+    outcome = bench_crowd.measure(watchers, merges)
+    for line in outcome.lines():
+        typer.echo(line)
+    for error in outcome.errors[:5]:
+        typer.echo(f"Error: {error}", err=True)
