@@ -22,7 +22,7 @@ from merge_core.recipes import Training
 from merge_core.repair import repaired
 from merge_core.training import Job, fit, state_arrays
 
-NOT_METHODS = {"base", "simplex"}
+NOT_METHODS = {"base", "simplex", "selection"}
 every_method = pytest.mark.parametrize("card", METHODS, ids=lambda card: card.key)
 every_network = pytest.mark.parametrize("name", ["digits", "sine"])
 
