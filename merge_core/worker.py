@@ -223,9 +223,6 @@ def run(store: Store, name: str, strategy: Strategy, after: int = 0) -> int:
     Raises:
         StoreError: the run is unknown, finished, held by another worker, or cannot be written.
     """
-    with store.open(name) as reader:
-        if reader.status()["state"] == "finished":
-            raise StoreError(f"Run {name} is finished; look at it with `netweld show {name}`.")
     with store.writer(name) as writer:
         with store.open(name) as reader:
             recipe = reader.recipe

@@ -6,6 +6,7 @@ from typing import Literal
 
 import numpy as np
 
+from merge_core.description import Cost, Description, Layer, Space
 from merge_core.events import (
     Arrays,
     ChannelsKept,
@@ -141,7 +142,10 @@ def events(recipe: Recipe) -> Iterator[Event]:
             scores=_scores(recipe, key),
             seconds=0.4 * epochs.get(key, 0) + 0.1,
             arrays=arrays.get(key, {}),
-            facts={"teacher_a": {"first_layer": _first_layer(recipe)}, "big": LAWS}.get(key, {}),
+            facts={
+                "teacher_a": {"first_layer": _first_layer(recipe)},
+                "big": {"network": _network(recipe).to_dict(), **LAWS},
+            }.get(key, {}),
         )
     yield StudentReturned(stage="fine_tune" if recipe.name == "sine" else "norms")
 
@@ -229,3 +233,43 @@ def _gratings(shape: tuple[int, ...], random: np.random.Generator) -> np.ndarray
     )
     colour = random.normal(0, 1, (count, channels, 1, 1))
     return (wave[:, None] * colour).astype(np.float32)
+
+
+def _network(recipe: Recipe) -> Description:
+    """The network as a chain of layers, one for each channel space and one for the output."""
+    names = ["input", *SIZES[recipe.name], "output"]
+    sizes = [3, *SIZES[recipe.name].values(), 2]
+    layers, spaces = [], []
+    for i, (name, size) in enumerate(zip(names, sizes, strict=True)):
+        wide = sizes[i - 1] * size
+        if i:
+            shape = (size, sizes[i - 1])
+            layers.append(
+                Layer(name=name, kind="Linear", shape=shape, parameters=wide, flops=2 * wide)
+            )
+        spaces.append(
+            Space(
+                name=name,
+                size=size,
+                free=0 < i < len(names) - 1,
+                writers=(name,) if i else (),
+                readers=tuple(names[i + 1 : i + 2]),
+                through=(),
+            )
+        )
+    cost = Cost(
+        parameters=sum(layer.parameters for layer in layers),
+        flops=sum(layer.flops for layer in layers),
+    )
+    return Description(
+        name=recipe.model,
+        input=(3,),
+        layers=tuple(layers),
+        spaces=tuple(spaces),
+        teacher=cost,
+        big=Cost(parameters=4 * cost.parameters, flops=4 * cost.flops),
+        student=cost,
+        laws=LAWS["law_errors"],
+        trace_seconds=0.1,
+        torch="2.9",
+    )

@@ -66,7 +66,8 @@ def test_a_broken_law_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_inspecting_from_the_page(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(inspected, "PROGRAM", ("-c", WRITES))
-    app = opened("network", fake_runs.make(store, "textures"))
+    early = fake_runs.make(store, "textures", state="stopped", stop="teacher_a")
+    app = opened("network", early)
     assert "is not known" in words(app)
     app.button(key="inspect").click().run()
     app = waited(app)

@@ -2,6 +2,8 @@
 
 import os
 import random
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -75,7 +77,7 @@ def test_killed_dashboards(store: Store):
 def test_a_run_that_ended_otherwise_does_not_count_as_survived(store: Store):
     reference = bench_survival.whole(store)
     expected = bench_survival.numbers(store, reference)
-    with store.writer(reference) as writer:
-        writer._database.execute("UPDATE metrics SET value = value + 1e-9 WHERE epoch = 2")
-        writer.finish("finished")
+    with closing(sqlite3.connect(store.directory(reference) / "run.sqlite")) as database:
+        database.execute("UPDATE metrics SET value = value + 1e-9 WHERE epoch = 2")
+        database.commit()
     assert bench_survival.numbers(store, reference) != expected

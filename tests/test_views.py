@@ -265,10 +265,8 @@ def test_before_the_cut_no_filter_is_marked(store: Store) -> None:
 
 
 def test_missing_weights_are_a_sentence(store: Store) -> None:
-    name = fake_runs.make(store, "textures")
-    with store.writer(name) as writer:
+    with fake_runs.running(store, "textures", "fine_tune") as (name, writer):
         writer.fact("first_layer", {"weight": "gone", "bias": None, "space": "conv1"})
-        writer.finish("finished")
     with store.open(name) as reader, pytest.raises(StoreError, match="lack 'gone'"):
         first_layer(reader, "cut")
 

@@ -126,6 +126,11 @@ class RunWriter:
 
     def _begin(self) -> tuple[bool, int]:
         with self._transaction() as database:
+            # Asked while the run is held: another worker may have ended just before that.
+            if database.execute("SELECT 1 FROM status WHERE state = 'finished'").fetchone():
+                raise StoreError(
+                    f"Run {self._name} is finished; look at it with `netweld show {self._name}`."
+                )
             (resumed,) = database.execute(
                 "SELECT EXISTS (SELECT 1 FROM status) OR EXISTS (SELECT 1 FROM stages)"
             ).fetchone()
