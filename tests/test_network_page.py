@@ -38,7 +38,9 @@ WRITES = f"import sys; open(sys.argv[4], 'w').write({json.dumps(TINY.to_dict())!
 
 
 def waited(app: AppTest) -> AppTest:
-    """The page after the inspection on its way has ended; `run_every` never fires here."""
+    """The page after the inspection on its way, if any, has ended; `run_every` never fires here."""
+    if "inspection" not in app.session_state:
+        return app
     app.session_state["inspection"].process.wait()
     return app.run()
 

@@ -17,7 +17,9 @@ MAP = README[README.index("## Map") : README.index("## How to add")]
 
 
 def test_every_command_is_there() -> None:
-    commands = {each.callback.__name__ for each in app.registered_commands if each.callback}
+    commands = {
+        each.name or each.callback.__name__ for each in app.registered_commands if each.callback
+    }
     for each in bench.app.registered_commands:
         commands |= {f"bench {each.callback.__name__}"} if each.callback else set()
     assert "merge" in commands
