@@ -18,8 +18,8 @@ from merge_core.plots.evolution import (
 from merge_core.store import RunReader, Store
 from merge_core.views.channels import Openness, gated_spaces, openness
 from merge_core.views.selection import Channel, space_sizes
-from merge_core.views.steerable import steerable
-from merge_core.views.steering import gate_stage, ghost_frame, lambda_frame, marker_frame
+from merge_core.views.steerable import Steerable, steerable
+from merge_core.views.steering import ghost_frame, lambda_frame, marker_frame
 from pages import family, selection, shared, steering
 
 ORDER = {"probability": "most open on top", "index": "by index"}
@@ -55,15 +55,10 @@ def _steered(directory: str, name: str, done: int, answered: int, kept: int) -> 
         )
 
 
-def epochs_done(reader: RunReader) -> int:
-    """How many epochs of the gate stage are over."""
-    stage = gate_stage(reader)
-    return 0 if stage is None else stage.done
-
-
 def history_now(reader: RunReader, space: str) -> Openness:
     """The gates' history of a space that has one."""
-    found = _openness(str(reader.directory), reader.name, space, epochs_done(reader))
+    done = reader.epochs_done("gates")
+    found = _openness(str(reader.directory), reader.name, space, done)
     assert found is not None, "a space with a history has one"
     return found
 
@@ -71,7 +66,8 @@ def history_now(reader: RunReader, space: str) -> Openness:
 def steered(reader: RunReader) -> Steered | None:
     """What the chart tells of steering and forks now."""
     answered, kept = len(reader.answers()), len(reader.artifacts())
-    return _steered(str(reader.directory), reader.name, epochs_done(reader), answered, kept)
+    done = reader.epochs_done("gates")
+    return _steered(str(reader.directory), reader.name, done, answered, kept)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -159,21 +155,27 @@ def telling(history: Openness) -> list[str]:
     return [history.labels[index] for index in chosen]
 
 
-def moment(reader: RunReader) -> tuple[object, ...]:
+def moment(reader: RunReader, found: Steerable | None) -> tuple[object, ...]:
     """What decides which parts the page has; when it changes, the whole page is drawn again."""
-    here = steerable(Store(), reader)
-    learning = here is not None and here.learning
+    learning = found is not None and found.learning
+    changes = 0 if found is None else len(found.recipe.steering)
     clicked = (st.session_state.get(selection.CHANNEL), st.session_state.get(family.CLICKED))
-    spaces = _spaces(str(reader.directory), reader.name, epochs_done(reader))
-    return bool(spaces), learning, len(reader.answers()), clicked
+    spaces = _spaces(str(reader.directory), reader.name, reader.epochs_done("gates"))
+    return bool(spaces), learning, changes, clicked
 
 
-def charts(before: tuple[object, ...], view: View | None) -> None:
-    """The part of the page that moves while the gates learn."""
+def moving(before: tuple[object, ...], view: View | None) -> None:
+    """The part of the page that moves while the gates learn.
+
+    It is one part, because each costs a visit of its own to the server.
+    """
+    steering.go_to_fork()
     summary = shared.picked_summary()
     with shared.open_run(summary) as reader:
-        if moment(reader) != before:
+        found = steerable(Store(), reader)
+        if moment(reader, found) != before:
             st.rerun(scope="app")
+        steering.panel(reader, found)
         if view is None:
             st.info(
                 "The gates have not started to learn in this run; they come after both teachers "
@@ -181,16 +183,30 @@ def charts(before: tuple[object, ...], view: View | None) -> None:
             )
             return
         history, told = history_now(reader, view.space), steered(reader)
-    evolution(summary.name, history, told, view)
-    st.subheader("How open the gates are at one epoch")
+    over_time, at_once = st.columns([7, 3])
+    with over_time:
+        evolution(summary.name, history, told, view)
+    with at_once:
+        histogram(summary.name, history)
+    shared.table(
+        history.table(),
+        key="gate-table",
+        title="The gates as a table",
+        alt="P[open] of every channel after every epoch",
+        file=f"{summary.name}-{view.space}-gates.csv",
+    )
+
+
+def histogram(name: str, history: Openness) -> None:
+    """How open the gates are at one epoch."""
     epoch = last = int(history.epochs[-1])
     if history.planned > 1:
         wanted = st.slider(
-            "Epoch",
+            "How open the gates are at epoch",
             1,
             history.planned,
             history.planned,
-            key=f"epoch-{summary.name}",
+            key=f"epoch-{name}",
             help="Beyond the epochs that are over, the latest is shown.",
         )
         epoch = min(wanted, last)
@@ -200,13 +216,6 @@ def charts(before: tuple[object, ...], view: View | None) -> None:
         key="histogram",
         height=300,
         alt=f"Histogram of P[open] of {len(at)} channels after epoch {epoch}",
-    )
-    shared.table(
-        history.table(),
-        key="gate-table",
-        title="The gates as a table",
-        alt="P[open] of every channel after every epoch",
-        file=f"{summary.name}-{view.space}-gates.csv",
     )
 
 
@@ -251,17 +260,23 @@ def choose(name: str, reader: RunReader, spaces: list[str]) -> View:
 def page() -> None:
     """The page for the picked run."""
     summary = shared.picked_summary()
-    shared.live(steering.panel, every=EVERY)
+    # A part is known by its place: a click on one that moved would be lost, so each has its own.
+    chosen_at, moving_at, change_at, fork_at, family_at = (st.container() for _ in range(5))
     with shared.open_run(summary) as reader:
-        now = moment(reader)
-        spaces = _spaces(str(reader.directory), reader.name, epochs_done(reader))
-        _, learning, *_ = now
-        if learning:
+        now = moment(reader, steerable(Store(), reader))
+        spaces = _spaces(str(reader.directory), reader.name, reader.epochs_done("gates"))
+        with chosen_at:
+            view = choose(summary.name, reader, spaces) if spaces else None
+    with moving_at:
+        shared.live(partial(moving, now, view), every=EVERY)
+    _, learning, *_ = now
+    if learning:
+        with change_at:
             st.fragment(steering.change)()
-        view = choose(summary.name, reader, spaces) if spaces else None
-    shared.live(partial(charts, now, view), every=EVERY)
-    st.fragment(family.fork_form)()
-    family.family()
+    with fork_at:
+        st.fragment(family.fork_form)()
+    with family_at:
+        family.family()
 
 
 shared.require_app()

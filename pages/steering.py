@@ -79,25 +79,20 @@ def go_to_fork() -> None:
         shared.show_run(made)
 
 
-def panel() -> None:
+def panel(reader: RunReader, found: Steerable | None) -> None:
     """How far the picked run is, the buttons that steer it, and what became of each command."""
-    go_to_fork()
-    summary = shared.picked_summary()
-    store = Store()
-    with store.open(summary.name) as reader:
-        found = steerable(store, reader)
-        if found is None or not found.alive or (found.at == "after" and found.state != "paused"):
-            shared.state_note(summary)
-            return
-        with st.container(border=True, key="steering"):
-            _progress(found, reader)
-            _buttons(found, summary.name)
-            _log(found, reader)
+    if found is None or not found.alive or (found.at == "after" and found.state != "paused"):
+        shared.state_note(shared.picked_summary())
+        return
+    with st.container(border=True, key="steering"):
+        _progress(found, reader)
+        _buttons(found, reader.name)
+        _log(found, reader)
 
 
 def _progress(found: Steerable, reader: RunReader) -> None:
     """Where the run is now, in one line and a bar."""
-    steps = {row["stage"]: row["steps"] for row in reader.stages()}
+    steps = {row["stage"]: row["steps"] for row in reader.plan()}
     if found.stage is None:
         st.progress(0.0, text="Getting ready")
         return

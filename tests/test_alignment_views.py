@@ -1,6 +1,8 @@
 """An alignment as tables and heat maps, against its arrays taken by hand."""
 
+import sqlite3
 from base64 import b64decode
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -266,7 +268,8 @@ def test_the_barrier_as_stored(store: Store, name: str) -> None:
 def test_an_alignment_of_another_version_is_a_sentence(store: Store, tmp_path: Path) -> None:
     run = fake_runs.make(store, "textures", seed=3)
     name = fake_comparisons.make(store, run, {"conv1": 4})
-    with store.writer(name) as writer:
-        writer._database.execute("UPDATE stages SET facts = '{}' WHERE stage = 'alignment'")
+    with closing(sqlite3.connect(store.directory(name) / "run.sqlite")) as database:
+        database.execute("UPDATE stages SET facts = '{}' WHERE stage = 'alignment'")
+        database.commit()
     with store.open(name) as reader, pytest.raises(StoreError, match="compare once more"):
         alignment(reader)

@@ -300,7 +300,7 @@ def test_interrupt_stops_the_run_and_says_how_to_go_on(store: Store):
     process.send_signal(signal.SIGINT)
     _, error = process.communicate(timeout=60)
     (run,) = store.runs()
-    assert process.returncode == 1
+    assert process.returncode == 1, error
     assert run.state == "stopped"
     assert f"netweld resume {run.name}" in error
     assert "Traceback" not in error

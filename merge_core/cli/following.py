@@ -98,11 +98,12 @@ def _watch(store: Store, reader: RunReader) -> None:
                 if not ended:
                     time.sleep(LOOK_SECONDS)
             except KeyboardInterrupt:
-                if not stopping:
-                    with suppress(StoreError):  # it has ended at this moment
-                        launch.stop(store, reader.name)
+                if stopping:
+                    continue
+                with suppress(StoreError):  # it has ended at this moment
+                    launch.stop(store, reader.name)
+                    stopping = True
                     typer.echo("Stopping the run; it can be resumed later.", err=True)
-                stopping = True
 
 
 def _move(bar: Progress, task: TaskID, reader: RunReader, place: Place | None) -> None:

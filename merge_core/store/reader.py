@@ -4,6 +4,7 @@ import json
 import math
 import sqlite3
 import time
+from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -18,6 +19,8 @@ from merge_core.store import artifacts
 from merge_core.store.databases import held, look, unreadable
 from merge_core.store.steered import Answer, Branch, ForkPoint
 
+_parsed = lru_cache(256)(from_json)
+"""Pages that move read the same recipe again and again."""
 INPUTS = "inputs"
 """The folder of a run with the files that were given to it."""
 
@@ -73,7 +76,8 @@ class RunReader:
 
         RecipeError when this version of netweld cannot read it.
         """
-        return from_json(json.dumps(self.facts()["recipe"]))
+        (row,) = self._rows("SELECT value FROM facts WHERE key = 'recipe'")
+        return _parsed(row["value"])
 
     @property
     def merge(self) -> Recipe:
@@ -155,6 +159,15 @@ class RunReader:
             stage,
         )
         return [_with_nan(row) for row in rows]
+
+    def plan(self) -> list[dict[str, Any]]:
+        """Rows "stage", "epochs", "steps" of the planned stages in order; quicker than `stages`."""
+        return self._rows("SELECT stage, epochs, steps FROM stages ORDER BY position")
+
+    def epochs_done(self, stage: str) -> int:
+        """How many epochs of a stage are over."""
+        (row,) = self._rows("SELECT max(epoch) AS last FROM metrics WHERE stage = ?", stage)
+        return row["last"] or 0
 
     def latest(self, stage: str, name: str) -> float | None:
         """A metric after the last epoch of a stage so far; None before there is one."""

@@ -75,7 +75,7 @@ def steerable(store: Store, reader: RunReader) -> Steerable | None:
     recipe = reader.recipe
     if reader.sample or not isinstance(recipe, Recipe):
         return None
-    status, stages = reader.status(), [row["stage"] for row in reader.stages()]
+    status, stages = reader.status(), [row["stage"] for row in reader.plan()]
     answers = reader.answers()
     heard = {each.command for each in answers}
     begin = max((session["started"] for session in reader.sessions()), default=0.0)

@@ -34,15 +34,14 @@ class GateStage:
 def gate_stage(reader: RunReader) -> GateStage | None:
     """Where a run is in its gate stage; None for a run without one, or before it is planned."""
     recipe = reader.recipe
-    planned = next((row for row in reader.stages() if row["stage"] == "gates"), None)
+    planned = next((row for row in reader.plan() if row["stage"] == "gates"), None)
     if not isinstance(recipe, Recipe) or planned is None:
         return None
-    done = [row["epoch"] for row in reader.metrics("gates") if row["name"] == "lambda"]
     return GateStage(
         recipe=recipe,
         epochs=recipe.gating.epochs,
         per_epoch=planned["steps"] // planned["epochs"],
-        done=max(done, default=0),
+        done=reader.epochs_done("gates"),
     )
 
 
@@ -106,7 +105,7 @@ def marker_frame(reader: RunReader) -> pd.DataFrame:
     recipe).
     """
     columns = ["command", "verb", "stage", "epoch", "step", "words", "refused", "time"]
-    lengths = {row["stage"]: (row["steps"], row["epochs"]) for row in reader.stages()}
+    lengths = {row["stage"]: (row["steps"], row["epochs"]) for row in reader.plan()}
     rows = []
     answered = []
     for answer in reader.answers():

@@ -1,0 +1,106 @@
+"""Steering a real merge while its gates learn, and forking it, in a real Chromium."""
+
+import time
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from merge_core import launch
+from merge_core.presets import find_preset
+from merge_core.store import RunReader, Store
+
+pytestmark = pytest.mark.browser
+MINUTE = 60_000
+SHORT = {"teacher.epochs": "1", "gating.epochs": "8", "fine_tune.epochs": "1", "data.train": "1280"}
+STEPS = 10  # of an epoch: 1280 examples in batches of 128
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1400, "height": 1800})
+    context.set_default_timeout(30_000)
+    yield context.new_page()
+    context.close()
+
+
+def press(page: Page, name: str) -> None:
+    """Click a button as soon as it can be clicked."""
+    page.get_by_role("button", name=name).click()
+
+
+def reached(store: Store, name: str, state: str, stage: str, step: int) -> bool:
+    """Wait until a run is in a state at a step of a stage."""
+    for _ in range(600):
+        with store.open(name) as reader:
+            status = reader.status()
+        if (status["state"], status["stage"], status["step"]) == (state, stage, step):
+            return True
+        time.sleep(0.1)
+    return False
+
+
+def test_steer_a_running_merge_fork_it_and_compare_the_two(
+    page: Page, address: str, store: Store
+) -> None:
+    recipe = find_preset("sine", "quick").recipe.changed(SHORT)
+    name, _ = launch.begin(store, recipe, "cpu")
+    store.command(name, "pause")  # it waits for us, however slow the browser is
+    page.goto(f"{address}/gates?run={name}")
+    panel = page.locator(".st-key-steering")
+    expect(panel).to_contain_text("Paused", timeout=MINUTE)
+    for stage in ("teacher_a", "teacher_b", "gates"):
+        press(page, "One epoch")
+        assert reached(store, name, "paused", stage, STEPS)
+    expect(panel).to_contain_text("epoch 1 of 8")
+    expect(page.locator(".st-key-evolution canvas").first).to_be_visible(timeout=MINUTE)
+    page.get_by_text("Change λ or the learning rate of the gates").click()
+    page.get_by_role("combobox", name="λ schedule").click()
+    page.get_by_role("option", name="Constant").click()
+    expect(page.get_by_text("λ goes from 0.378 to 0.378")).to_be_visible(timeout=MINUTE)
+    press(page, "Send: from the next epoch on")
+    expect(panel).to_contain_text(
+        f"λ from epoch 2 on: Constant, 0.378 to 0.378 · took effect at step {STEPS} of"
+    )
+    press(page, "Go on")
+    expect(page.get_by_text("✓ finished")).to_be_visible(timeout=MINUTE)
+    expect(panel).to_have_count(0)
+
+    page.wait_for_timeout(1500)  # a canvas does not tell when it has been painted
+    chart = page.locator(".st-key-evolution canvas").first.bounding_box()
+    assert chart is not None
+    left, right, row = 64, 84, 613  # of the chart's time axis; where the marks of forks are
+    place = left + 4 / 8 * (chart["width"] - left - right)
+    page.screenshot(path="/tmp/nw/st1.png")
+    page.mouse.click(chart["x"] + place, chart["y"] + row)
+    expect(page.locator(f".st-key-fork-at-{name}")).to_contain_text("after epoch 4 of the gates")
+    page.locator(f".st-key-fork-what-{name}-4").get_by_text("Seed").click()
+    press(page, "Start the fork")
+    expect(page.get_by_role("combobox", name="Run")).not_to_have_value(name)
+    expect(page.locator(".st-key-beside canvas").first).to_be_visible(timeout=MINUTE)
+    expect(page.get_by_text("They parted after epoch 4 of the gates")).to_be_visible()
+    expect(page.get_by_text("✓ finished")).to_be_visible(timeout=MINUTE)
+    expect(page.locator(".st-key-family-scores")).to_be_visible()
+    fork = page.get_by_role("combobox", name="Run").input_value()
+    with store.open(name) as parent, store.open(fork) as child:
+        verbs = [(each.verb, each.refused) for each in parent.answers()]
+        assert verbs == [(v, False) for v in ("pause", *["step"] * 3, "lambda", "go")]
+        assert used(parent)[1:] == pytest.approx([used(parent)[-1]] * 7)
+        assert used(parent)[0] != pytest.approx(used(parent)[-1])
+        assert used(child) == used(parent)
+        means = [
+            [row["probabilities"].mean() for row in each.openness()] for each in (parent, child)
+        ]
+        assert means[0][:4] == means[1][:4]
+        assert means[0][4:] != means[1][4:]
+    expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+def used(reader: RunReader) -> list[float]:
+    """λ in each epoch of the gates."""
+    return [row["value"] for row in reader.metrics("gates") if row["name"] == "lambda"]
+
+
+def means(reader: RunReader) -> list[float]:
+    """The mean P[open] after each epoch of the gates."""
+    return [float(row["probabilities"].mean()) for row in reader.openness()]
