@@ -34,7 +34,7 @@ def visitor() -> Visitor:
     Raises:
         StoreError: the key that signs cannot be read.
     """
-    if get_script_run_ctx(suppress_warning=True) is None or not _shared():
+    if get_script_run_ctx(suppress_warning=True) is None or not for_many():
         return owners.of_the_terminal()
     if _signs_in():
         mail = str(st.user.get("email") or "") if st.user.get("is_logged_in") else ""
@@ -51,7 +51,7 @@ def _instructor(who: Visitor) -> Visitor:
     return Visitor(owner=who.owner, commands_all=True, instructor=True)
 
 
-def _shared() -> bool:
+def for_many() -> bool:
     """Whether more people than the one at the terminal may come."""
     return (
         st.get_option("server.address") not in _LOCAL
@@ -81,7 +81,7 @@ def welcome() -> None:
     From then on, commands are those of whoever looks.
     """
     owners.tell_who_acts(visitor)
-    if not _shared():
+    if not for_many():
         return
     if _signs_in() and not st.user.get("is_logged_in"):
         st.title("Netweld")
@@ -95,7 +95,7 @@ def welcome() -> None:
 
 def remember() -> None:
     """At the end of every page: let the browser keep who it is."""
-    if not _shared() or _signs_in():
+    if not for_many() or _signs_in():
         return
     token = owners.token(places.home(), visitor())
     if st.context.cookies.get(COOKIE) != token:

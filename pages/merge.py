@@ -23,7 +23,7 @@ from merge_core.views.runs import (
     stage_table,
 )
 from merge_core.views.settings import with_settings
-from pages import shared
+from pages import deleting, shared
 from pages.schedule_editor import edit_schedule
 
 
@@ -253,4 +253,8 @@ with st.expander(
     st.fragment(new_merge)()
 if picked is not None:
     st.subheader(f"{recipe_title(picked.recipe)}, seed {picked.recipe.seed}: progress")
-    shared.live(progress, every=1, summary=shared.picked_training)
+    progress_at, delete_at = st.container(), st.container()
+    with delete_at:  # first: a run whose files are damaged ends the page, and can be deleted
+        deleting.offer(picked)
+    with progress_at:
+        shared.live(progress, every=1, summary=shared.picked_training)

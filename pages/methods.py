@@ -18,7 +18,7 @@ from merge_core.store import RunSummary, Store
 from merge_core.views.methods import about, conditions, findings, networks_text, offered, quick
 from merge_core.views.outcomes import Outcomes, outcome_table, outcomes
 from merge_core.views.runs import ALIVE, recipe_title
-from pages import shared
+from pages import deleting, shared
 
 SUFFIXES = ("th", "pt", "pth", "safetensors")
 LARGEST = 500  # megabytes of an upload, which the server holds in memory until the start
@@ -244,6 +244,11 @@ def content() -> None:
     if shown.state not in ALIVE:
         with st.expander("Compare again, with other methods", icon=":material/replay:"):
             st.fragment(partial(compare, run, shown))()
+    deleting.offer(
+        shown,
+        "Delete this comparison",
+        shared.show_another if shown.name == run.name else lambda _: shared.show_run(run.name),
+    )
 
 
 shared.require_app()

@@ -172,13 +172,13 @@ def pick_run() -> None:
         if asked is not None and asked not in {run.name for run in runs()}:
             _runs.clear()  # it may be newer than the list
         by_name = {run.name: run for run in runs()}
+        if not by_name:
+            return
         if asked is not None and asked not in by_name:
             st.error(
                 f"There is no run {asked!r} here: it may have been deleted, or belong to another "
                 f"machine. Pick one of the runs below."
             )
-        if not by_name:
-            return
         if wanted in by_name:
             st.session_state[RUN] = wanted
         elif RUN not in st.session_state and asked not in by_name:
@@ -207,6 +207,14 @@ def show_run(name: str) -> NoReturn:
     """Make a run the picked one and draw the page again."""
     _runs.clear()
     st.session_state["next_run"] = name
+    st.rerun(scope="app")
+
+
+def show_another(than: str) -> NoReturn:
+    """Show the newest other run, after one was deleted, and draw the page again."""
+    _runs.clear()
+    if left := [run for run in runs() if run.name != than]:
+        show_run(_first(left))
     st.rerun(scope="app")
 
 

@@ -11,12 +11,14 @@ import pytest
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest, app_test
 
-from merge_core import launch, places
+from merge_core import launch, owners, places
 from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
 from merge_core.schedules import GrowthLaw
 from merge_core.store import Store
+from merge_core.views.losses import loss, size_text
 from merge_core.views.runs import flops_text
+from pages import identity
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
@@ -274,6 +276,83 @@ def test_resume_starts_a_worker(store: Store, monkeypatch: pytest.MonkeyPatch) -
     app.button(key="resume").click().run()
     assert not app.exception
     assert resumed == [name]
+
+
+def asked_to_delete(run: str, page: str = "merge") -> AppTest:
+    """A page on which somebody has clicked on Delete, and is asked whether they mean it."""
+    app = opened(page, run)
+    app.session_state[f"delete-{run}"] = True
+    app.run()
+    assert not app.exception
+    return app
+
+
+def test_deleting_a_run_says_what_is_lost_and_shows_another(store: Store) -> None:
+    other = fake_runs.make(store, "sine")
+    name = fake_runs.make(store, "textures")
+    directory = store.directory(name)
+    app = asked_to_delete(name)
+    assert store.names() == [name, other]
+    assert f"Delete {name}?" in words(app)
+    assert "files, which frees" in words(app)
+    app.button(key=f"delete-{name}-now").click().run()
+    assert not app.exception
+    assert not app.error
+    assert store.names() == [other]
+    assert not directory.exists()
+    assert shown(app) == other
+
+
+def test_the_last_run_can_be_deleted_even_a_damaged_one(store: Store) -> None:
+    name = fake_runs.make(store, "textures")
+    (store.directory(name) / "run.sqlite").write_bytes(b"rubbish" * 1000)
+    app = asked_to_delete(name)
+    app.button(key=f"delete-{name}-now").click().run()
+    assert not app.exception
+    assert not app.error
+    assert store.names() == []
+    app.switch_page("pages/overview.py").run()
+    assert "Start your first merge" in words(app)
+
+
+@pytest.mark.parametrize("whose", ["worked on", "somebody else's"])
+def test_a_run_is_deleted_by_those_who_may_and_not_while_it_is_worked_on(
+    store: Store, monkeypatch: pytest.MonkeyPatch, whose: str
+) -> None:
+    if whose == "worked on":
+        name = fake_runs.make(store, "textures", state="running", stop="gates")
+    else:
+        name = fake_runs.make(store, "textures")
+        visitor = owners.new_browser()
+        monkeypatch.setattr(identity, "visitor", lambda: visitor)
+    app = asked_to_delete(name)
+    assert whose in words(app)
+    assert app.button(key=f"delete-{name}-now").disabled
+
+
+def test_what_is_lost_and_what_stays(store: Store) -> None:
+    name = fake_runs.make(store, "textures")
+    (run,) = store.runs()
+    before = loss(store, run)
+    with store.open(name) as reader:
+        (stage,) = [point for point in reader.fork_points() if point.stage == "big"]
+        store.fork(name, reader.merge, stage)
+        shared = {row["file"] for row in reader.artifacts()}
+    after = loss(store, run)
+    assert (before.forks, after.forks) == (0, 1)
+    assert after.files == before.files
+    linked = [path for path in store.directory(name).iterdir() if path.stat().st_nlink > 1]
+    assert linked
+    assert {path.name for path in linked} <= shared
+    assert before.size - after.size == sum(path.stat().st_size for path in linked)
+    assert "Its 1 fork stays whole." in after.words()
+
+
+@pytest.mark.parametrize(
+    ("size", "text"), [(0, "0 kB"), (34_400, "34 kB"), (1_240_000, "1.2 MB"), (31e9, "31 GB")]
+)
+def test_sizes_are_in_units_for_people(size: int, text: str) -> None:
+    assert size_text(size) == text
 
 
 def test_looking_never_loads_torch(store: Store) -> None:
