@@ -18,7 +18,7 @@ from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.comparisons import comparison_label, comparisons_of, pickable
 from merge_core.views.queued import place
 from merge_core.views.runs import ALIVE, duration, run_label, stage_title
-from pages import identity
+from pages import identity, pace
 
 RUN = "run"
 """Key of the picker, in the session and in the address."""
@@ -341,19 +341,20 @@ def live(
 
     Args:
         body: draws the part.
-        every: seconds from one drawing to the next.
+        every: seconds from one drawing to the next; more where many look on.
         summary: the run as it is now.
     """
     before = summary()
+    pause = pace.interval(every) if before.state in ALIVE else None
 
     def part() -> None:
         with errors_as_sentences():
             now = summary()
             body()
-        if now.state != before.state:
+        if now.state != before.state or (pause and pace.interval(every) != pause):
             st.rerun(scope="app")
 
-    st.fragment(part, run_every=every if before.state in ALIVE else None)()
+    st.fragment(part, run_every=pause)()
 
 
 def never_started(summary: RunSummary) -> bool:
