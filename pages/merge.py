@@ -1,17 +1,15 @@
 """Merge: choose a recipe, see what it will cost, start it, watch it, stop it, resume it."""
 
-from pathlib import Path
-
 import streamlit as st
 
-from merge_core import launch, places
+from merge_core import launch
 from merge_core.architectures import architectures_for
 from merge_core.plots.curves import learning_curves
 from merge_core.presets import PRESETS, Preset, find_preset, merge_names
-from merge_core.recipes import Recipe
+from merge_core.recipes import Recipe, Refit
 from merge_core.store import RunReader, RunSummary, Store
+from merge_core.views.advice import advice
 from merge_core.views.estimates import Measured, estimate
-from merge_core.views.expectations import NOTHING_KNOWN, Known, known_from
 from merge_core.views.runs import (
     ALIVE,
     checks,
@@ -23,8 +21,11 @@ from merge_core.views.runs import (
     stage_table,
 )
 from merge_core.views.settings import with_settings
-from pages import deleting, shared
+from pages import deleting, precedents, shared
 from pages.schedule_editor import edit_schedule
+
+PAYS = "**Merge, or train one network on?**"
+"""Begins what a teacher's learning curve advises."""
 
 
 def choose() -> tuple[Recipe, str]:
@@ -111,7 +112,7 @@ def settings(preset: Preset[Recipe], seed: int, model: str) -> Recipe:
         recipe.gates,
         key=f"schedule-{tail}",
         epochs=epochs[1],
-        known=known_gates(recipe, model),
+        known=precedents.known_gates(recipe, model),
     )
     return with_settings(
         recipe,
@@ -120,26 +121,6 @@ def settings(preset: Preset[Recipe], seed: int, model: str) -> Recipe:
         epochs=(epochs[0], epochs[1], epochs[2]),
         schedule=schedule,
     )
-
-
-def known_gates(recipe: Recipe, model: str) -> Known:
-    """What the newest finished run of the same recipe and network tells about its gates."""
-    for run in shared.runs():
-        other = run.recipe
-        if (
-            run.state == "finished"
-            and isinstance(other, Recipe)
-            and (other.name, other.model) == (recipe.name, model)
-        ):
-            return gates_of_run(str(places.home()), run.name)
-    return NOTHING_KNOWN
-
-
-@st.cache_data(max_entries=64, show_spinner=False)
-def gates_of_run(home: str, name: str) -> Known:
-    """What a finished run tells about its gates; it does not change any more."""
-    with Store(Path(home), places.samples()).open(name) as reader:
-        return known_from(reader)
 
 
 def cost(recipe: Recipe, device: str) -> None:
@@ -156,6 +137,9 @@ def cost(recipe: Recipe, device: str) -> None:
         f"controls included."
     )
     st.caption(found.source)
+    if told := precedents.advice_before(recipe):
+        sentence, run = told
+        st.caption(f"{PAYS} {sentence} (Seen in {run}.)")
 
 
 def measured(recipe: Recipe) -> list[Measured]:
@@ -196,6 +180,7 @@ def progress() -> None:
         shared.progress(summary, reader)
         curves = curve_frame(reader)
         stages, checked = stage_frame(reader), checks(reader)
+        advised = advice_now(reader)
     if checked:
         st.caption(checked)
     metric = summary.recipe.metric
@@ -216,6 +201,8 @@ def progress() -> None:
             f"Full lines with marks: {quantity} on held-out examples. Dashed: on training "
             f"examples. Seed {summary.recipe.seed}, {summary.device}."
         )
+    if advised:
+        st.caption(f"{PAYS} {advised}")
     if not stages.empty:
         words = stage_table(stages, metric).drop(columns="What it is")
         numbers = [f"Held-out {metric}", f"Test {metric}", f"Train {metric}"]
@@ -227,6 +214,19 @@ def progress() -> None:
             placeholder="",
             column_config={name: st.column_config.NumberColumn(format="%.4f") for name in numbers},
         )
+
+
+def advice_now(reader: RunReader) -> str:
+    """Whether a merge pays here, once teacher A is trained; empty before, and for other runs."""
+    recipe = reader.recipe
+    trained = any(row["stage"] == "teacher_a" and row["finished"] for row in reader.stages())
+    if not trained or not isinstance(recipe, Recipe | Refit):
+        return ""
+    told = advice(recipe, reader.metrics("teacher_a"))
+    if told is None:
+        return ""
+    finished = reader.status()["state"] == "finished"
+    return told.sentence + (" The table says what came of it here." if finished else "")
 
 
 def after(summary: RunSummary, reader: RunReader) -> None:

@@ -12,11 +12,10 @@ from merge_core.recipes import Recipe
 from merge_core.schedules import Schedule
 from merge_core.steering import rate_in, schedule_in, words
 from merge_core.store import RunReader, Store
-from merge_core.views.expectations import NOTHING_KNOWN, Known, known_from
 from merge_core.views.runs import stage_title
 from merge_core.views.steerable import Steerable, past_until, sent_words, steerable
 from merge_core.views.steering import marker_frame
-from pages import identity, shared
+from pages import identity, precedents, shared
 from pages.schedule_editor import edit_schedule
 
 MADE = "made-fork"
@@ -288,26 +287,10 @@ def edit_from(recipe: Recipe, reader: RunReader, now: Schedule, done: int, key: 
         dataclasses.replace(recipe.gates, schedule=now),
         key=f"{key}-{len(recipe.steering)}",
         epochs=recipe.gating.epochs,
-        known=_known(reader, recipe),
+        known=precedents.known_gates(recipe, recipe.model, reader),
         past=past_until(reader, done) if done else None,
         ghost=now,
     )
-
-
-def _known(reader: RunReader, recipe: Recipe) -> Known:
-    """What is known of the gates of such networks: from this run, or the newest like it."""
-    alike = [reader.name]
-    for run in shared.runs():
-        other = run.recipe
-        if run.state == "finished" and isinstance(other, Recipe):
-            same = (other.name, other.model) == (recipe.name, recipe.model)
-            alike += [run.name] if same else []
-    for name in alike:
-        with Store().open(name) as one:
-            found = known_from(one)
-        if found.run:
-            return found
-    return NOTHING_KNOWN
 
 
 def _rate(

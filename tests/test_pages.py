@@ -16,6 +16,7 @@ from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
 from merge_core.schedules import GrowthLaw
 from merge_core.store import Store
+from merge_core.views.advice import advice
 from merge_core.views.losses import loss, size_text
 from merge_core.views.runs import flops_text
 from pages import identity
@@ -257,6 +258,27 @@ def test_the_estimate_comes_from_a_finished_run(store: Store) -> None:
     assert flops_text(work) in words(app)
     app.selectbox(key="recipe").set_value("digits").run()
     assert "there is no estimate yet" in words(app)
+
+
+def test_a_form_tells_whether_a_merge_paid_before(store: Store) -> None:
+    name = fake_runs.make(store, "textures")
+    with store.open(name) as reader:
+        told = advice(reader.recipe, reader.metrics("teacher_a"))
+    assert told is not None
+    app = opened("merge")
+    assert f"{told.sentence} (Seen in {name}.)" in words(app)
+    app.selectbox(key="recipe").set_value("digits").run()
+    assert f"(Seen in {name}.)" not in words(app)
+
+
+@pytest.mark.parametrize(("stop", "told"), [("teacher_a", False), ("teacher_b", True)])
+def test_a_run_tells_whether_a_merge_pays_once_teacher_a_is_trained(
+    store: Store, stop: str, told: bool
+) -> None:
+    name = fake_runs.make(store, "textures", state="running", stop=stop)
+    said = words(opened("merge", name))
+    assert ("Merge, or train one network on?" in said) is told
+    assert ("After 12 epochs a teacher gets" in said) is told
 
 
 def test_stop_sends_a_command(store: Store) -> None:

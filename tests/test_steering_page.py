@@ -274,6 +274,18 @@ def test_an_equal_fork_is_not_offered(store: Store, learning: tuple[str, RunWrit
     assert "same run again" in app.button(key="fork-go-0").help
 
 
+def test_what_is_expected_comes_from_the_run_itself_or_the_newest_like_it(
+    store: Store, learning: tuple[str, RunWriter]
+) -> None:
+    name, _ = learning
+    assert "not known before a run" in words(gates(name, **{"change-RUN": True}))
+    older, newest = (fake_runs.make(store, "sine", seed=seed) for seed in (1, 2))
+    fake_runs.make(store, "textures")
+    assert f"fitted to {newest}" in words(gates(name, **{"change-RUN": True}))
+    app = gates(older, **{"fork-RUN": True})
+    assert f"fitted to {older}" in words(app)
+
+
 def branched(store: Store, parent: str, writer: RunWriter) -> str:
     """A fork of a run after two epochs of its gates, with another λ."""
     with store.open(parent) as reader:
