@@ -4,8 +4,8 @@ Sources: the gate is Louizos et al. (2017), "Learning sparse neural networks thr
 regularization", section 2.2; the penalty is Pašen and Boža, "Merging of neural networks", section
 2.2: λ·Σ over spaces of (½ − mean P[g > 0])².
 
-How the penalty reaches half at any width and any length of the stage
----------------------------------------------------------------------
+How the penalty reaches half in wide and narrow spaces, in long and short stages
+--------------------------------------------------------------------------------
 Its gradient for the logit of gate i in a space of k gates is 2λ(mean P − ½)·pᵢ(1 − pᵢ)/k, so with a
 fixed learning rate wide spaces and short stages never close: in a pilot P was .89 at the cut and
 the score fell from .67 to .30. Here the total pull on each gate is a setting of its own (`pull`, in
@@ -16,8 +16,14 @@ problem that is 234.
 The step is taken linearly implicitly, so that a large pull moves a space to half and not past it,
 and no logit moves by more than two. In the last tenth of the stage the pull grows without bound and
 acts on all logits of a space alike, as a shift that keeps their order: a saturated gate, whose
-slope has vanished, moves with the others. So whatever the error gradient wants, the mean is at half
-when the network is cut.
+slope has vanished, moves with the others.
+
+What that gives: with the paper's λ schedule and the default pull, the mean P[g > 0] of a space is
+within 0.02 of ½ when the network is cut. Tests hold this for 2 to 2048 gates, 6 to 6000 steps,
+first logits of 1 and 3 and learning rates of 0.1 and 2, against an error gradient of up to 0.05 for
+each gate that fades as the gate saturates. It is no promise for any other error or schedule: where
+λ stays near 0, or the gradient is far larger, a space can be more open at the cut, which keeps its
+most open half all the same.
 """
 
 import copy
