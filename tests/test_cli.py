@@ -268,8 +268,10 @@ def test_start_stop_and_resume(
 def start(store: Store, worker: tuple[str, ...], *arguments: str, **streams) -> subprocess.Popen:
     """The command in a process of its own, with another worker."""
     script = (
-        "import sys\n"
+        "import signal, sys\n"
         "from merge_core import cli, processes\n"
+        # Tests that run in the background have got a SIGINT that is ignored.
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
         f"processes.WORKER = {worker!r}\n"
         f"sys.argv = {['netweld', *arguments]!r}\n"
         "cli.main()\n"
