@@ -1,4 +1,4 @@
-"""Who carries a table or a lab out, and how far: a lock and a small file beside it (no torch).
+"""Who carries a table, a lab or a search out, and how far: a lock and a small file (no torch).
 
 ```
 <home>/tables/<table>.jsonl           the rows; written by the carrier alone
@@ -7,7 +7,8 @@
 <home>/tables/<table>/worker.log      what it printed, where a page started it
 ```
 
-Labs lie in `<home>/labs`, and each seed is one of their repetitions.
+Labs lie in `<home>/labs`, and each seed is one of their repetitions; searches lie in
+`<home>/searches`, and their repetitions are trials.
 """
 
 import json
@@ -39,6 +40,8 @@ class Asked:
         device: where they are computed.
         data: where data sets lie.
         workers: how many processes; 0 for one on each core.
+        minutes: how long a search may take; 0 for no limit.
+        run: whose teachers a search uses.
     """
 
     seed: int
@@ -46,6 +49,8 @@ class Asked:
     device: str
     data: str
     workers: int
+    minutes: float = 0.0
+    run: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,9 +1,9 @@
 """Long work in worker processes, one for each core, and what they say (no torch).
 
 Small networks are too small for several threads, so every worker takes a share of the work and
-computes in one thread. Who carries the work out listens to the workers and alone writes down what
-they find (see `merge_core.carriers`): the process of a command, or one of its own that a page
-starts and that goes on when the page is closed.
+computes in one thread, unless more are asked for. Who carries the work out listens to the workers
+and alone writes down what they find (see `merge_core.carriers`): the process of a command, or one
+of its own that a page starts and that goes on when the page is closed.
 """
 
 import json
@@ -60,7 +60,10 @@ def carry(carrier: Carrier, work: Generator[Headway, None, None]) -> Generator[H
 
 
 def work(
-    module: str, shares: Sequence[Mapping[str, Any]], hear: Callable[[dict[str, Any]], bool]
+    module: str,
+    shares: Sequence[Mapping[str, Any]],
+    hear: Callable[[dict[str, Any]], bool],
+    threads: int = 1,
 ) -> Generator[Headway, None, None]:
     """Let a worker process do each share, and tell how far all are together.
 
@@ -72,11 +75,12 @@ def work(
         module: what a worker runs.
         shares: what each is asked for.
         hear: told every other line; returns whether it is a result.
+        threads: how many each worker computes in.
 
     Raises:
         NetweldError: a worker failed; says why.
     """
-    running = [_Worker(module, share) for share in shares]
+    running = [_Worker(module, share, threads) for share in shares]
     try:
         yield from _listened(running, hear)
     finally:
@@ -126,13 +130,13 @@ def begin(path: Path, module: str, asked: Mapping[str, Any]) -> subprocess.Popen
 class _Worker:
     """A process that works on a share, and what it has said."""
 
-    def __init__(self, module: str, asked: Mapping[str, Any]) -> None:
+    def __init__(self, module: str, asked: Mapping[str, Any], threads: int) -> None:
         self.planned: float | None = None
         self.done = 0.0
         self.complaints = TemporaryFile()  # noqa: SIM115 (closed by `stop`)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, json.dumps(asked)],
-            env=processes.environment(1),
+            env=processes.environment(threads),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.complaints,

@@ -59,13 +59,14 @@ class Axis:
     def values(self, count: int) -> tuple[float, ...]:
         """So many values on a log scale, the paper's among them where there are two or more."""
         if count == 1:
-            return (_rounded(self.paper),)
+            return (rounded(self.paper),)
         values = np.geomspace(self.low, self.high, count)
         nearest = values[np.abs(np.log(values / self.paper)).argmin()]
-        return tuple(_rounded(value) for value in values * (self.paper / nearest))
+        return tuple(rounded(value) for value in values * (self.paper / nearest))
 
 
-def _rounded(value: float) -> float:
+def rounded(value: float) -> float:
+    """To the digits that schedules have here."""
     return float(f"{value:.{_DIGITS}g}")
 
 
@@ -144,7 +145,7 @@ class Lab:
     @property
     def paper(self) -> Cell | None:
         """The paper's own schedule, or its ends in another family; None where it is not there."""
-        wanted = [_rounded(axis.paper) for axis in self.axes]
+        wanted = [rounded(axis.paper) for axis in self.axes]
         if wanted[0] not in self.first or wanted[1] not in self.second:
             return None
         return self.first.index(wanted[0]), self.second.index(wanted[1])

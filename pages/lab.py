@@ -37,12 +37,13 @@ from merge_core.views.lab import (
     readable_lab,
 )
 from merge_core.views.runs import duration
-from pages import shared
+from pages import search, shared
 
 RECIPES = ("sine", "digits")
 """Small enough for dozens of schedules in minutes; the command takes every merge."""
 GRIDS = (4, 8, 15)
 DEVICES = launch.DEVICES[1:]
+WAYS = {"grid": "A grid at once", "search": "Search the schedule"}
 _WORDS = {
     "stopped": "was stopped",
     "lost": "has lost its process, perhaps because the machine was switched off",
@@ -296,7 +297,12 @@ shared.require_app()
 st.header("Lab")
 st.markdown(
     "**Which λ schedule?** One recipe under a whole grid of schedules at once: how well the merged "
-    "network does, and how far its gates came."
+    "network does, and how far its gates came. Or one schedule after the other, each proposed by "
+    "those before, for any recipe."
 )
 with shared.errors_as_sentences():
-    show_labs()
+    way = st.segmented_control(
+        "How", WAYS, format_func=WAYS.__getitem__, default="grid", required=True, key="how",
+        bind="query-params", label_visibility="collapsed",
+    )  # fmt: skip
+    (show_labs if way == "grid" else search.show_searches)()

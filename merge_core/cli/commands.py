@@ -16,6 +16,7 @@ from merge_core.cli import (
     lab,
     queueing,
     results,
+    search,
     steering,
     table,
     tables,
@@ -44,6 +45,9 @@ app.command(
 )(queueing.show)
 app.command(epilog="Example: netweld table sine --n 10 --csv sine.csv")(table.table)
 app.command(epilog="Example: netweld lab sine --grid 8x8 --seeds 2")(lab.lab)
+app.command(epilog="Examples: netweld search sine --trials 30; netweld search latest --minutes 10")(
+    search.search
+)
 app.command(
     epilog="Examples: netweld steer latest pause; "
     "netweld steer latest lambda linear --set start=1 --set end=30 --from 5"

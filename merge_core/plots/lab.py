@@ -24,6 +24,16 @@ def _span(values: np.ndarray, measure: str, *, lower: bool) -> tuple[float, floa
         return 0.5, 1.0
     if not measure.endswith("heldout") or not len(known):
         return 0.0, 1.0
+    return score_span(known, lower=lower)
+
+
+def score_span(known: np.ndarray, *, lower: bool) -> tuple[float, float]:
+    """The scores of the first and the last colour.
+
+    Args:
+        known: the scores, one or more.
+        lower: whether lower ones are better.
+    """
     low, high = float(known.min()), float(known.max())
     if lower:
         high = float(np.percentile(known, _CLIP))

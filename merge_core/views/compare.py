@@ -368,9 +368,17 @@ def _flat(values: dict, head: str = "") -> dict[str, str]:
         if isinstance(value, dict):
             found |= _flat(value, f"{head}{key}.")
         else:
-            text = ",".join(map(str, value)) if isinstance(value, list) else str(value)
-            found[f"{head}{key}"] = text
+            found[f"{head}{key}"] = _text(value)
     return found
+
+
+def _text(value: object) -> str:
+    """A setting as it is typed; points have colons between their two numbers."""
+    if not isinstance(value, list):
+        return str(value)
+    return ",".join(
+        ":".join(map(str, each)) if isinstance(each, list) else str(each) for each in value
+    )
 
 
 def when(table: Table) -> str:

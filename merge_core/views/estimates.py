@@ -7,6 +7,8 @@ import numpy as np
 import pandas as pd
 
 from merge_core.recipes import Recipe, Training
+from merge_core.store import RunSummary, Store
+from merge_core.views.runs import stage_frame
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +45,35 @@ class Estimate:
     flops: float
     seconds: float
     source: str
+
+
+def comparable(store: Store, runs: Iterable[RunSummary], recipe: Recipe) -> list[Measured]:
+    """The finished merges among some runs that a recipe's cost can be told from, in their order."""
+    found = []
+    for run in runs:
+        known = isinstance(run.recipe, Recipe) and run.state == "finished"
+        if not known or (run.recipe.data.name, run.recipe.model) != (
+            recipe.data.name,
+            recipe.model,
+        ):
+            continue
+        with store.open(run.name) as reader:
+            stages = stage_frame(reader)
+            found.append(
+                Measured(
+                    name=run.name,
+                    recipe=run.merge,
+                    device=run.device,
+                    sample=run.sample,
+                    stages=stages,
+                    startup=max(reader.headway().elapsed - _seconds(stages), 0.0),
+                )
+            )
+    return found
+
+
+def _seconds(stages: pd.DataFrame) -> float:
+    return sum(stages["seconds"].dropna().tolist())
 
 
 def epochs_of(recipe: Recipe, stage: str) -> int:
