@@ -1,0 +1,263 @@
+"""How fast networks learn from images; needs torch.
+
+    python -P -m merge_core.bench_train IMAGES REPEATS DEVICE
+
+ResNet20 learns from random bytes of CIFAR-10's shape: in the plain way (torchvision's transforms
+for each picture, a DataLoader with a worker for each core, float32, `loss.item()` in every step)
+and by `training.fit`, both with the paper's settings of a teacher. Then the big student learns by
+`training.fit`, with gates and without. Epochs are timed in turns, after one of each that does not
+count, and medians are compared. Goals: at least 1.4 times the plain way's images/s on a processor
+and 10 times on a CUDA device; with gates at least 0.85 times those without.
+
+On a CUDA device also: which part of a step's time the memory needs at least. That counts every
+operation of a step as reading its tensors once and writing its results once, at the speed at which
+a large tensor is copied.
+"""
+
+import copy
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+import psutil
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
+from torch.utils.data import DataLoader
+from torch.utils.data import Dataset as TorchDataset
+from torchvision import transforms
+
+from merge_core import devices, processes
+from merge_core.architectures import SHAPES
+from merge_core.bench_graph import medians, verdict
+from merge_core.channels import concatenate, trace
+from merge_core.data import Dataset, Split, augmentation
+from merge_core.data.pools import IMAGENET, Arrays, normalised
+from merge_core.devices import generator
+from merge_core.errors import DeviceError
+from merge_core.events import EpochFinished
+from merge_core.methods import LEARNED_GATES, Setting
+from merge_core.models import build
+from merge_core.presets import find_preset
+from merge_core.recipes import Recipe, Training
+from merge_core.training import Course, Job, fit
+
+GOAL, GOAL_CUDA, GATES_GOAL = 1.4, 10.0, 0.85
+SHAPE = SHAPES["cifar10"]
+_AUGMENT = "flips and shifts"
+_COPIED = 2**28
+
+
+def pool(count: int) -> Arrays:
+    """Random images with random labels."""
+    draws = generator(0, "bench")
+    size = (count, SHAPE.channels, SHAPE.side, SHAPE.side)
+    return Arrays(
+        torch.randint(256, size, dtype=torch.uint8, generator=draws),
+        torch.randint(SHAPE.classes, (count,), generator=draws),
+    )
+
+
+class Pictures(TorchDataset[tuple[Tensor, int]]):
+    """A pool as torchvision's data sets are: every picture is changed when it is asked for."""
+
+    def __init__(self, images: Arrays) -> None:
+        self.images = images.images.permute(0, 2, 3, 1).contiguous().numpy()
+        self.labels = images.labels.tolist()
+        self.change = transforms.Compose(
+            [
+                transforms.RandomCrop(SHAPE.side, padding=SHAPE.side // 8),
+                transforms.RandomHorizontalFlip(),
+                transforms.ToTensor(),
+                transforms.Normalize(*IMAGENET),
+            ]
+        )
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, number: int) -> tuple[Tensor, int]:
+        pixels = self.change(Image.fromarray(self.images[number]))
+        assert isinstance(pixels, Tensor)
+        return pixels, self.labels[number]
+
+
+def plain(images: Arrays, training: Training, device: str, workers: int) -> Callable[[], None]:
+    """An epoch by the loop that anybody would write; the workers stay between epochs."""
+    network = build("cifar-resnet20", 0, SHAPE).to(device).train()
+    loader = DataLoader(
+        Pictures(images),
+        batch_size=training.batch_size,
+        shuffle=True,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=device == "cuda",
+    )
+    optimizer = torch.optim.SGD(
+        network.parameters(),
+        lr=training.learning_rate,
+        momentum=training.momentum,
+        weight_decay=training.weight_decay,
+    )
+
+    def epoch() -> None:
+        total = 0.0
+        for inputs, targets in loader:
+            loss = cross_entropy(network(inputs.to(device)), targets.to(device))
+            optimizer.zero_grad()
+            loss.backward()
+            optimizer.step()
+            total += loss.item()
+
+    return epoch
+
+
+def jobs(images: Arrays, recipe: Recipe, device: str) -> dict[str, Job]:
+    """Our jobs: the plain way's, the big student without gates, the big student with gates."""
+    train = Split(normalised(images.images, IMAGENET), images.labels)
+    few = Split(train.inputs[:4], train.targets[:4])
+    data = Dataset(train, few, few).to(device)
+    setting = Setting(
+        recipe=recipe,
+        data=data,
+        augment=augmentation(_AUGMENT),
+        draws=lambda purpose: generator(0, purpose, device),
+        teachers=2,
+    )
+    teachers = [build("cifar-resnet20", seed, SHAPE).to(device) for seed in (0, 1)]
+    big = concatenate(teachers, trace(teachers[0], setting.example))
+    gated = LEARNED_GATES.job(big, trace(big, setting.example), setting)
+    alone = Job(
+        stage="alone",
+        network=teachers[0],
+        training=recipe.teacher,
+        train=data.train,
+        heldout=data.heldout,
+        augment=setting.augment,
+        draws=setting.draws("train"),
+        dropout_seed=0,
+    )
+    ungated = replace(alone, stage="big", network=copy.deepcopy(big), training=recipe.gating)
+    return {"alone": alone, "ungated": ungated, "gated": gated}
+
+
+def epochs(job: Job) -> Callable[[], None]:
+    """The next epoch of a job."""
+    events = fit(job)
+
+    def epoch() -> None:
+        while not isinstance(next(events), EpochFinished):
+            pass
+
+    return epoch
+
+
+class Traffic(TorchDispatchMode):
+    """Counts the bytes that operations read and write inside, every tensor of each once."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.bytes = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if not func.is_view:
+            tensors = [
+                each for each in tree_leaves((args, kwargs, result)) if torch.is_tensor(each)
+            ]
+            self.bytes += sum(min(t.nbytes, t.untyped_storage().nbytes()) for t in tensors)
+        return result
+
+
+def traffic(job: Job) -> int:
+    """Bytes that the operations of a step read and write."""
+    course = Course(job)
+    course.begin()
+    with Traffic() as counted:
+        course.backward()
+        course.move()
+    return counted.bytes
+
+
+def bandwidth(device: str, repeats: int) -> float:
+    """Bytes read and written in a second while a large tensor is copied."""
+    source = torch.zeros(_COPIED, dtype=torch.uint8, device=device)
+    target = torch.empty_like(source)
+    times = 10
+
+    def copied() -> None:
+        for _ in range(times):
+            target.copy_(source)
+        target[-1].item()  # wait for the device
+
+    return 2 * _COPIED * times / medians(repeats, copied)[0]
+
+
+def memory_part(job: Job, seconds: float, device: str, repeats: int) -> str:
+    """One line: what the memory needs at least, as a part of the seconds of an epoch."""
+    per_step, speed = traffic(job), bandwidth(device, repeats)
+    least = per_step * job.steps_per_epoch / speed
+    return (
+        f"memory: {per_step / 2**20:.0f} MiB a step at {speed / 1e9:.0f} GB/s (a copy) need "
+        f"{least / seconds:.0%} of the time"
+    )
+
+
+def measure(images: Arrays, repeats: int, device: str, workers: int) -> None:
+    """Measure and print everything.
+
+    Args:
+        images: what an epoch learns from.
+        repeats: epochs of each kind that count.
+        device: "cpu", "cuda" or "mps".
+        workers: processes that prepare pictures for the plain loop; 0 for none.
+    """
+    recipe = find_preset("cifar100-resnet20", "paper").recipe
+    turns = repeats + 1
+    recipe = replace(recipe, teacher=recipe.teacher.over(turns), gating=recipe.gating.over(turns))
+    ours = jobs(images, recipe, device)
+    print(
+        f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {workers} "
+        f"workers, load {psutil.getloadavg()[0]:.1f}; epochs of {len(images.labels)} images, "
+        f"medians of {repeats}",
+        flush=True,
+    )
+    slow, fast, ungated, gated = medians(
+        repeats,
+        plain(images, recipe.teacher, device, workers),
+        *(epochs(ours[name]) for name in ("alone", "ungated", "gated")),
+    )
+    goal = GOAL_CUDA if device == "cuda" else GOAL
+    per_second = [len(images.labels) / each for each in (slow, fast, ungated, gated)]
+    print(
+        f"ResNet20     plain   {per_second[0]:7.0f} images/s   ours  {per_second[1]:7.0f} images/s"
+        f"   {slow / fast:5.2f} × as fast{verdict(slow / fast >= goal)}\n"
+        f"big student  ungated {per_second[2]:7.0f} images/s   gated {per_second[3]:7.0f} images/s"
+        f"   {ungated / gated:5.2f} × as fast{verdict(ungated / gated >= GATES_GOAL)}",
+        flush=True,
+    )
+    if device == "cuda":
+        print(memory_part(ours["alone"], fast, device, repeats))
+
+
+def main(count: int, repeats: int, wish: str) -> None:
+    """Measure on the device that is asked for.
+
+    Raises:
+        DeviceError: this machine has no such device.
+    """
+    device = devices.resolve(wish)
+    count = count or (25_600 if device == "cuda" else 1280)
+    measure(pool(count), repeats, device, processes.available_cores())
+
+
+if __name__ == "__main__":
+    try:
+        main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
+    except DeviceError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)
