@@ -18,12 +18,10 @@ from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
 from merge_core.schedules import Closing, GrowthLaw, Linear, Schedule
 from merge_core.search import Search, SearchFile, Trial, best_so_far, best_trial
+from merge_core.search_trials import Scores, judged, propose, searched
 from merge_core.store import Store
 from merge_core.strategies import merge
 
-trials_of_search = pytest.importorskip(
-    "merge_core.search_trials", reason="Optuna is not installed", exc_type=ImportError
-)
 TRIALS = 16
 
 
@@ -34,16 +32,16 @@ def search(schedule: Schedule | None = None, *, name: str = "sine", seed: int = 
     return Search(recipe=recipe, seed=seed)
 
 
-def bowl(recipe: Recipe) -> trials_of_search.Scores:
+def bowl(recipe: Recipe) -> Scores:
     """A score with one best place; test scores say the opposite."""
     schedule = recipe.gates.schedule
     assert isinstance(schedule, GrowthLaw)
     far = math.log10(schedule.start / 0.2) ** 2 + math.log10(schedule.growth / 0.5) ** 2
     score = far if recipe.metric == "loss" else 1 - far
-    return trials_of_search.Scores(score, score, -score)
+    return Scores(score, score, -score)
 
 
-def steep(recipe: Recipe) -> trials_of_search.Scores:
+def steep(recipe: Recipe) -> Scores:
     """Fails where λ starts high."""
     schedule = recipe.gates.schedule
     assert isinstance(schedule, GrowthLaw)
@@ -57,7 +55,7 @@ def without_times(trials: list[Trial]) -> list[Trial]:
 
 
 def tried(some: Search, done: tuple[Trial, ...] = (), judge=bowl, count=TRIALS) -> list[Trial]:
-    made = trials_of_search.searched(some, done, judge, trials=count)
+    made = searched(some, done, judge, trials=count)
     return without_times([*done, *made])
 
 
@@ -89,7 +87,7 @@ def test_held_out_decides(name: str) -> None:
     assert best_so_far(some, whole)[0] == whole[0].heldout
     ours = [replace(trial, test=7.0, cut_heldout=7.0) for trial in whole]
     assert best_trial(some, ours) == replace(best, test=7.0, cut_heldout=7.0)
-    assert trials_of_search.propose(some, ours) == trials_of_search.propose(some, whole)
+    assert propose(some, ours) == propose(some, whole)
     # Later trials, which know of earlier ones, are better than the first ten, which are spread out.
     far = [1 - score if name == "digits" else score for score in known]
     assert sum(far[10:]) / 6 < sum(far[1:10]) / 9
@@ -114,21 +112,19 @@ def test_a_trial_that_fails_is_told_and_ends_nothing() -> None:
 def test_no_trial_begins_that_would_end_too_late() -> None:
     now = 0.0
 
-    def slow(recipe: Recipe) -> trials_of_search.Scores:
+    def slow(recipe: Recipe) -> Scores:
         nonlocal now
         now += 25.0
         return bowl(recipe)
 
     for minutes, count in {0.1: 1, 1.0: 2, 1.25: 3, 0.0: 9}.items():
-        made = trials_of_search.searched(
-            search(), (), slow, trials=9, minutes=minutes, clock=lambda: now
-        )
+        made = searched(search(), (), slow, trials=9, minutes=minutes, clock=lambda: now)
         assert len(list(made)) == count
 
 
 def test_the_own_schedule_of_another_kind_comes_first() -> None:
     some = search(Closing())
-    first, second = tried(some, judge=lambda recipe: trials_of_search.Scores(1, 1, 1), count=2)
+    first, second = tried(some, judge=lambda recipe: Scores(1, 1, 1), count=2)
     assert first.numbers is None
     assert some.recipe_of(first.numbers) == some.recipe
     assert second.numbers is not None
@@ -147,7 +143,7 @@ def test_what_is_tried_is_a_schedule_within_the_ranges(
     own = GrowthLaw(start=first, growth=second, epochs=70)
     some = replace(search(own if family == "growth" else Linear(start=1, end=2)), family=family)
     done = [Trial(number=0, numbers=some.own, heldout=1.0)]
-    numbers = trials_of_search.propose(some, done)
+    numbers = propose(some, done)
     assert numbers is not None
     for value, (low, high) in zip(numbers, some.ranges, strict=True):
         assert low <= value <= high
@@ -204,7 +200,7 @@ def test_a_trial_is_the_full_merge_with_its_schedule(tmp_path: Path) -> None:
     some = Search(recipe=recipe)
     chosen = some.recipe_of((0.3, 2.0))
     shares: list[float] = []
-    scores = trials_of_search.judged(
+    scores = judged(
         chosen, Resume(finished=finished), device="cpu", data_dir=tmp_path, report=shares.append
     )
     full = {
@@ -245,7 +241,7 @@ def test_a_search_in_a_process_takes_the_teachers_of_a_run(
     with store.open(waiting) as reader:
         assert own.heldout == pytest.approx(reader.score("fine_tune", "heldout", "loss"))
         assert own.test == pytest.approx(reader.score("fine_tune", "test", "loss"))
-    assert other_trial.numbers == trials_of_search.propose(file.search, [own])
+    assert other_trial.numbers == propose(file.search, [own])
     told = carriers.progress_of(file.path)
     assert told is not None
     assert (told.state, told.fraction) == ("finished", 1.0)
