@@ -8,6 +8,7 @@ where it was, and a larger one takes over what a smaller one has.
 import csv
 import hashlib
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass, fields, replace
@@ -172,7 +173,7 @@ class Session:
 
 @dataclass(frozen=True, kw_only=True)
 class Summary:
-    """The scores of one strategy over all repetitions; `std` is that of a sample."""
+    """The scores of one strategy over all repetitions; `std` is that of a sample, NaN of one."""
 
     n: int
     min: float
@@ -221,7 +222,7 @@ def summary(scores: Iterable[float]) -> Summary:
         max=max(values),
         median=statistics.median(values),
         mean=statistics.fmean(values),
-        std=statistics.stdev(values) if len(values) > 1 else 0.0,
+        std=statistics.stdev(values) if len(values) > 1 else math.nan,
     )
 
 

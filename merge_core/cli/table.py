@@ -113,7 +113,8 @@ def _written(text: str, to: Path) -> None:
 
 
 def _figures(each: Summary | None) -> list[str]:
-    return [f"{getattr(each, name):.3f}" if each else "" for name in STATISTICS]
+    values = [getattr(each, name) if each else math.nan for name in STATISTICS]
+    return ["" if math.isnan(value) else f"{value:.3f}" for value in values]
 
 
 def show(rows: Sequence[Row], recipe: Recipe, budget: str) -> None:
