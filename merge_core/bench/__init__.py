@@ -126,3 +126,16 @@ def crowd(
         typer.echo(line)
     for error in outcome.errors[:5]:
         typer.echo(f"Error: {error}", err=True)
+
+
+@app.command(epilog="Example: netweld bench watched --repeats 3")
+def watched(
+    repeats: Annotated[
+        int, typer.Option(min=1, help="Merges that train unwatched, and as many watched.")
+    ] = 3,
+) -> None:
+    """What looking costs: a merge's speed while the dashboard is open on it, and while not."""
+    from merge_core import bench_watched
+
+    for line in bench_watched.measure(repeats).lines():
+        typer.echo(line)
