@@ -12,6 +12,7 @@ def test_an_outcome_names_the_late_answers_and_what_was_lost():
         commands=36,
         lost=2,
         slower=0.125,
+        core=0.084,
         seconds=60.0,
     )
     text = "\n".join(outcome.lines())
@@ -19,3 +20,4 @@ def test_an_outcome_names_the_late_answers_and_what_was_lost():
     assert "| errors | 1 | 0 |" in text
     assert "2 of 36" in text
     assert "| +12 % | +25 % |" in text
+    assert "8.4 % of a core" in text
