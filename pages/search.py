@@ -163,7 +163,8 @@ def go_on(now: SearchNow) -> None:
         )  # fmt: skip
         minutes = st.number_input(
             "Minutes (0: no limit)", 0.0, None,
-            told.asked.minutes if told is not None else 0.0, key="more-minutes", width=170,
+            told.asked.minutes if told is not None else 0.0, format="%g", key="more-minutes",
+            width=170,
         )  # fmt: skip
         if st.button("Go on", icon=":material/resume:", key="search-go-on"):
             file = SearchFile(now.search)
@@ -248,7 +249,13 @@ def start() -> None:
                 help="The first is the recipe's own schedule, the next nine are spread out.",
             )  # fmt: skip
             minutes = st.number_input(
-                "Minutes (0: no limit)", 0.0, None, 0.0, key="search-minutes", width=170
+                "Minutes (0: no limit)",
+                0.0,
+                None,
+                0.0,
+                format="%g",
+                key="search-minutes",
+                width=170,
             )
             seed = st.number_input(
                 "Seed of the search", 0, 2**31 - 1, 0, key="search-sampler", width=170,

@@ -18,7 +18,7 @@ from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
 from merge_core.schedules import Closing, GrowthLaw, Linear, Schedule
 from merge_core.search import Search, SearchFile, Trial, best_so_far, best_trial
-from merge_core.search_trials import Scores, judged, propose, searched
+from merge_core.search_trials import Scores, judged, propose, searched, teachers_of
 from merge_core.store import Store
 from merge_core.strategies import merge
 
@@ -218,33 +218,29 @@ def test_a_search_in_a_process_takes_the_teachers_of_a_run(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("NETWELD_HOME", str(tmp_path))
-    recipe = small("sine", **{"teacher.epochs": "1", "gating.epochs": "1", "data.train": "100"})
-    store = Store()
-    assert search_work.teachers_run(store, store.runs(), recipe) is None
-    waiting = store.create(recipe, "cpu")
-    assert search_work.teachers_run(store, store.runs(), recipe) == waiting
-    with store.writer(waiting) as writer:
-        for event in merge(recipe, "cpu", data_dir=tmp_path):
-            writer.write(event)
-        writer.finish("finished")
-    store.create(recipe, "cpu")
-    assert search_work.teachers_run(store, store.runs(), recipe.changed({"seed": "1"})) is None
-    other = recipe.changed({"gating.epochs": "2", "gates.schedule.start": "0.5"})
-    assert search_work.teachers_run(store, store.runs(), other) == waiting
+    store, epochs = Store(), {"gating.epochs": "1", "fine_tune.epochs": "1"}
+    recipe = find_preset("sine", "quick").recipe.changed(epochs)
+    there = search_work.teachers_run(store, store.runs(), recipe)
+    assert there == "sine-quick-s0-0000"
+    otherwise = recipe.changed({"seed": "1"})
+    assert search_work.teachers_run(store, store.runs(), otherwise) is None
+    waiting = store.create(otherwise, "cpu")
+    assert search_work.teachers_run(store, store.runs(), otherwise) == waiting
 
     file = SearchFile(Search(recipe=recipe))
     asked = search_work.asked_for(file, 2, device="cpu", data=tmp_path)
-    assert asked.run == waiting
+    assert asked.run == there
     *_, last = search_work.carry_out(file, asked)
     assert last.rows == 2
-    own, other_trial = file.trials()
-    with store.open(waiting) as reader:
-        assert own.heldout == pytest.approx(reader.score("fine_tune", "heldout", "loss"))
-        assert own.test == pytest.approx(reader.score("fine_tune", "test", "loss"))
-    assert other_trial.numbers == propose(file.search, [own])
+    own, other = file.trials()
+    teachers = teachers_of(store, there)
+    scores = judged(recipe, teachers, device="cpu", data_dir=tmp_path)
+    assert (own.cut_heldout, own.heldout, own.test) == pytest.approx(scores)
+    assert other.numbers == propose(file.search, [own])
     told = carriers.progress_of(file.path)
     assert told is not None
     assert (told.state, told.fraction) == ("finished", 1.0)
+    assert store.names(samples=False) == [waiting]
 
 
 def test_without_teachers_a_search_says_what_to_do(

@@ -32,6 +32,7 @@ def trial_scores(search: Search, trials: Sequence[Trial]) -> Option:
     level = {
         "silent": True,
         "symbol": "none",
+        "precision": 10,  # ECharts rounds places of lines to two digits
         "lineStyle": {"type": "dashed", "color": ENSEMBLE, "width": 2},
         "label": {
             "formatter": "own schedule",
@@ -41,8 +42,6 @@ def trial_scores(search: Search, trials: Sequence[Trial]) -> Option:
         },
         "data": [{"yAxis": value} for value in own],
     }
-    # Losses of bad schedules are many times those of good ones.
-    log = search.recipe.metric == "loss" and all(value > 0 for _, value in over)
     return {
         "animation": False,
         "toolbox": TOOLBOX,
@@ -59,8 +58,7 @@ def trial_scores(search: Search, trials: Sequence[Trial]) -> Option:
             "minInterval": 1,
         },
         "yAxis": {
-            "type": "log" if log else "value",
-            **({"logBase": 2} if log else {}),
+            "type": "value",
             "name": f"held-out {search.recipe.metric}",
             "nameLocation": "middle",
             "nameGap": 52,
@@ -104,11 +102,12 @@ def trial_map(search: Search, trials: Sequence[Trial]) -> Option:
     known = np.array([trial.heldout for trial, _ in placed if trial.heldout is not None])
     low, high = score_span(known, lower=lower) if len(known) else (0.0, 1.0)
     first, second = search.axes
+    failed = ["failed"] if any(trial.failed for trial, _ in placed) else []
     return {
         "animation": False,
         "toolbox": TOOLBOX,
         "tooltip": {"trigger": "item", "confine": True},
-        "legend": {"top": 0, "left": 0, "data": ["trial", *_failed_name(placed)]},
+        "legend": {"top": 0, "left": 0, "data": failed},
         "grid": {"left": 28, "right": 84, "top": 40, "bottom": 36, "containLabel": True},
         "xAxis": _axis(f"{first.title} (log scale)", search.ranges[0], gap=28),
         "yAxis": _axis(f"{second.title} (log scale)", search.ranges[1], gap=52),
@@ -152,10 +151,6 @@ def trial_map(search: Search, trials: Sequence[Trial]) -> Option:
     }
 
 
-def _failed_name(placed: Sequence[tuple[Trial, Numbers]]) -> list[str]:
-    return ["failed"] if any(trial.failed for trial, _ in placed) else []
-
-
 def _axis(title: str, ends: tuple[float, float], *, gap: int) -> Option:
     return {
         "type": "log",
@@ -187,7 +182,7 @@ def _mark(search: Search, trial: Trial, numbers: Numbers, best: Trial | None) ->
         "label": {
             "show": bool(names),
             "formatter": ", ".join(names),
-            "position": "top",
+            "position": "top" if trial == best else "left",
             "fontSize": 13,
             "color": SELECTED if trial == best else NEUTRAL,
         },

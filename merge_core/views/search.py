@@ -21,7 +21,7 @@ from merge_core.search import (
 )
 from merge_core.views.compare import changes
 from merge_core.views.estimates import Measured, estimate
-from merge_core.views.runs import duration, flops_text, recipe_title, score_text
+from merge_core.views.runs import duration, flops_text, recipe_title
 
 _TRIAL = ("gates", "cut", "norms", "fine_tune")
 """The stages of a merge that a trial goes through."""
@@ -121,18 +121,15 @@ def findings(now: SearchNow) -> str:
     if best is None or best.heldout is None or best.test is None:
         return ""
     said = (
-        f"The best held-out {metric} after fine-tuning is **{score_text(best.heldout, metric)}**, "
+        f"The best held-out {metric} after fine-tuning is **{best.heldout:.4g}**, "
         f"at **{schedule_text(now.search, best)}** (trial {best.number}; test "
-        f"{score_text(best.test, metric)})."
+        f"{best.test:.4g})."
     )
     own = now.trials[0]
     if best.number == 0:
         said += " That is the recipe's own schedule."
     elif own.number == 0 and own.heldout is not None and own.test is not None:
-        said += (
-            f" The recipe's own schedule has {score_text(own.heldout, metric)} (test "
-            f"{score_text(own.test, metric)})."
-        )
+        said += f" The recipe's own schedule has {own.heldout:.4g} (test {own.test:.4g})."
     failed = sum(1 for trial in now.trials if trial.failed)
     if failed:
         said += f" {_trials(failed)} failed."
