@@ -9,7 +9,7 @@ from merge_core.presets import PRESETS, Preset, find_preset, merge_names
 from merge_core.recipes import Recipe, Refit
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.advice import advice
-from merge_core.views.estimates import Measured, estimate
+from merge_core.views.estimates import comparable, estimate
 from merge_core.views.runs import (
     ALIVE,
     checks,
@@ -125,7 +125,7 @@ def settings(preset: Preset[Recipe], seed: int, model: str) -> Recipe:
 
 def cost(recipe: Recipe, device: str) -> None:
     """What the merge will cost, before it starts."""
-    found = estimate(recipe, device, measured(recipe))
+    found = estimate(recipe, device, comparable(Store(), shared.runs(), recipe))
     if found is None:
         st.caption(
             "No finished run of this recipe with this network is known here, so there is no "
@@ -140,25 +140,6 @@ def cost(recipe: Recipe, device: str) -> None:
     if told := precedents.advice_before(recipe):
         sentence, run = told
         st.caption(f"{PAYS} {sentence} (Seen in {run}.)")
-
-
-def measured(recipe: Recipe) -> list[Measured]:
-    """The finished runs of the same recipe, newest first."""
-    found = []
-    for run in shared.runs():
-        if run.state == "finished" and run.recipe.name == recipe.name:
-            with Store().open(run.name) as reader:
-                found.append(
-                    Measured(
-                        name=run.name,
-                        recipe=run.merge,
-                        device=run.device,
-                        sample=run.sample,
-                        stages=(stages := stage_frame(reader)),
-                        startup=max(reader.headway().elapsed - sum(stages["seconds"]), 0.0),
-                    )
-                )
-    return found
 
 
 def new_merge() -> None:
