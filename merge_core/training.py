@@ -134,6 +134,15 @@ def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(outputs, targets)
 
 
+def channels_last(inputs: Tensor) -> Tensor:
+    """Images in the layout in which convolutions are fastest, and everything after them too.
+
+    The values stay as they are, and so does what is not an image. Weights keep their layout, so
+    that nothing depends on what a network was used for before.
+    """
+    return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
+
+
 @torch.no_grad()
 def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
     """Loss, and for classes accuracy, of the network on a whole split, in eval mode.
@@ -235,7 +244,7 @@ class Course:
         for group in self.optimizer.param_groups:
             if not group.get("fixed"):
                 group["lr"] = self.rate
-        inputs = job.augment(job.train.inputs[batch], job.draws)
+        inputs = channels_last(job.augment(job.train.inputs[batch], job.draws))
         targets = job.train.targets[batch]
         outputs = job.network(inputs)
         loss = loss_of(outputs, targets)

@@ -77,7 +77,7 @@ def test_a_tiny_measurement_says_everything(capsys: pytest.CaptureFixture[str]) 
         assert first > 0
         assert ratio == pytest.approx(second / first, rel=0.1, abs=0.02)
         assert len(numbers(line)) == 3
-    assert len(said) == 3
+    assert len(said) == 5
 
 
 def test_a_step_of_the_bench_moves_more_than_its_activations() -> None:

@@ -34,6 +34,7 @@ from merge_core.gates import (
     pull_to_half,
     sample,
 )
+from merge_core.models import build
 from merge_core.recipes import PAPER_SCHEDULE, Gates
 
 
@@ -158,6 +159,36 @@ def test_scales_per_example_are_those_of_each_example_alone() -> None:
         changed = {**scales, name: scales[name].flip(0)}
         with scaled_reads(network, graph, changed):
             assert not torch.equal(network(x), together), (i, name)
+
+
+@pytest.mark.parametrize("one_for_all", [True, False])
+def test_scales_and_their_gradients_are_alike_in_every_layout(one_for_all: bool) -> None:
+    """Images as they lie in memory by default, and with their channels last."""
+    network = build("digits-cnn", 0).double().train()
+    x = torch.randn(6, 1, 8, 8, generator=generator(0, "x"), dtype=torch.float64)
+    graph = trace(network, x)
+    draws = generator(0, "scales")
+    found: list[list[torch.Tensor]] = []
+    scales = {
+        s.name: torch.rand(1 if one_for_all else 6, s.size, generator=draws, dtype=x.dtype)
+        for s in graph.free
+    }
+    for layout in (torch.contiguous_format, torch.channels_last):
+        written: list[torch.Tensor] = []
+        mine = {name: scale.clone().requires_grad_() for name, scale in scales.items()}
+        probe = copy.deepcopy(network).to(memory_format=layout)
+        probe.get_submodule("features.0.0").register_forward_hook(
+            lambda module, args, out, written=written: written.append(out)
+        )
+        with scaled_reads(probe, graph, mine):
+            out = probe(x.contiguous(memory_format=layout))
+        out.square().sum().backward()
+        assert written[0].is_contiguous(memory_format=layout)
+        gradients = [each.grad for each in (*mine.values(), *probe.parameters())]
+        found.append([out.detach(), *(each for each in gradients if each is not None)])
+    assert len(found[0]) > 1 + len(scales)
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_a_gated_network_is_one_of_its_class_and_goes_everywhere() -> None:

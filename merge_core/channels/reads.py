@@ -29,8 +29,9 @@ _FUSED = "multi_head_attention_forward"
 class _Product(torch.autograd.Function):
     """`value (batch, channels, positions)` times `factor (batch or 1, channels, 1)`.
 
-    The gradient of the factor is a batched inner product, which makes no tensor as large as the
-    value in between.
+    Or, for values whose channels lie last, (batch, positions, channels) times (batch or 1, 1,
+    channels). The gradient of the factor is an inner product over the positions; taken as a batch
+    of them it makes no tensor as large as the value in between.
     """
 
     @staticmethod
@@ -43,8 +44,11 @@ class _Product(torch.autograd.Function):
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
         (grad,) = grads
         value, factor = ctx.saved_tensors
-        inner = torch.bmm(grad.flatten(0, 1).unsqueeze(1), value.flatten(0, 1).unsqueeze(2))
-        per_example = inner.view(*value.shape[:2], 1)
+        if factor.shape[2] == 1:
+            inner = torch.bmm(grad.flatten(0, 1).unsqueeze(1), value.flatten(0, 1).unsqueeze(2))
+            per_example = inner.view(*value.shape[:2], 1)
+        else:
+            per_example = (grad * value).sum(1, keepdim=True)
         return grad * factor, per_example.sum(0, keepdim=True) if len(factor) == 1 else per_example
 
 
@@ -66,6 +70,11 @@ def scaled(value: Tensor, factor: Tensor, positions: int) -> Tensor:
         product = _Product.apply(value.flatten(2), factor.unsqueeze(2))
         assert isinstance(product, Tensor)
         return product.view(value.shape)
+    if positions == 2 and value.is_contiguous(memory_format=torch.channels_last):
+        rows = value.permute(0, 2, 3, 1)
+        product = _Product.apply(rows.flatten(1, 2), factor.unsqueeze(1))
+        assert isinstance(product, Tensor)
+        return product.view(rows.shape).permute(0, 3, 1, 2)
     middle = value.dim() - 2 - positions
     return value * factor.view(len(factor), *[1] * middle, factor.shape[1], *[1] * positions)
 
