@@ -1,8 +1,11 @@
 """The README says what is there: commands, modules, recipes, files, the sample's table."""
 
+import json
 import re
+from functools import partial
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from merge_core import bench, places
@@ -10,6 +13,7 @@ from merge_core.cli import results
 from merge_core.cli.commands import app
 from merge_core.presets import recipe_names
 from merge_core.store import Store
+from merge_core.views.compare import TITLES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -57,3 +61,23 @@ def test_the_table_is_the_sample_s(capsys: pytest.CaptureFixture[str]) -> None:
         assert line[:end].rstrip() in told
     for sentence in said[-2:]:  # the verdict, which the README breaks into lines
         assert sentence in " ".join(told)
+
+
+def test_the_table_of_sine_is_the_sample_s() -> None:
+    (file,) = places.samples().glob("tables/*.jsonl")
+    scores: dict[str, list[float]] = {}
+    for line in filter(None, file.read_text().splitlines()):
+        row = json.loads(line)
+        if "strategy" in row:
+            scores.setdefault(row["strategy"], []).append(row["test"])
+    told = {row[1].strip(): row[2:7] for row in map(cells, README.splitlines()) if len(row) == 10}
+    assert len(scores) == 14
+    for key, losses in scores.items():
+        assert len(losses) == 50
+        figures = (np.min, np.max, np.median, np.mean, partial(np.std, ddof=1))
+        mine = [f"{figure(losses):.3f}" for figure in figures]
+        assert [each.strip() for each in told[TITLES[key]]] == mine
+
+
+def cells(line: str) -> list[str]:
+    return line.split("|")
