@@ -46,10 +46,12 @@ class _Product(torch.autograd.Function):
         value, factor = ctx.saved_tensors
         if factor.shape[2] == 1:
             inner = torch.bmm(grad.flatten(0, 1).unsqueeze(1), value.flatten(0, 1).unsqueeze(2))
-            per_example = inner.view(*value.shape[:2], 1)
+            per_example, into = inner.view(*value.shape[:2], 1), None
         else:
-            per_example = (grad * value).sum(1, keepdim=True)
-        return grad * factor, per_example.sum(0, keepdim=True) if len(factor) == 1 else per_example
+            into = grad * value
+            per_example = into.sum(1, keepdim=True)
+        passed = torch.mul(grad, factor, out=into)
+        return passed, per_example.sum(0, keepdim=True) if len(factor) == 1 else per_example
 
 
 def scaled(value: Tensor, factor: Tensor, positions: int) -> Tensor:

@@ -20,7 +20,9 @@ class _Block(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         y = torch.relu_(self.bn1(self.conv1(x)))
-        return torch.relu_(self.bn2(self.conv2(y)) + self.shortcut(x))
+        y = self.bn2(self.conv2(y))
+        y += self.shortcut(x)
+        return torch.relu_(y)
 
 
 class _ZeroPadded(nn.Module):
