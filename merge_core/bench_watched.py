@@ -1,73 +1,92 @@
-"""What looking costs a merge: it trains in its worker unwatched and watched, in turns.
+"""What looking costs a merge that trains in its worker.
 
-The dashboard is served all the time. While a merge is watched, its pages Gates and Overview are
-open in a real Chromium on the same machine, as two windows of one person. Steps per second are
-those of the gate stage, the one that moves most. Goal: watched, at least 80 % of the unwatched
-speed.
+The gates of one merge learn while the dashboard's pages Gates and Overview are open on it in a real
+Chromium on the same machine, as two windows of one person, and while these windows are empty: in
+turns of some seconds, so that other programs disturb both alike. Steps per second are compared turn
+by turn. Goal: watched, at least 80 % of the unwatched speed.
 """
 
 import statistics
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import psutil
+
 from merge_core import launch, processes, queue
-from merge_core.bench_pages import chromium, dashboard
-from merge_core.errors import NetweldError, StoreError
+from merge_core.bench_pages import DRAWN, chromium, dashboard
+from merge_core.errors import StoreError
 from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
-from merge_core.store import Store
+from merge_core.store import RunReader, Store
 
 if TYPE_CHECKING:
-    from playwright.sync_api import Browser
+    from playwright.sync_api import Page
 
 GOAL = 0.8
-SETTINGS = {"teacher.epochs": "1", "gating.epochs": "3"}
-"""Of `textures`, preset quick: epochs as long as ever, and fewer of them."""
-PAGES = ("gates", "")
-"""What is watched, as in the address: the second is Overview."""
-DRAWN = ".st-key-evolution canvas"
-"""What the first of them has once the gates have learned for an epoch."""
-_LOOK = 0.2
+SETTINGS = {"teacher.epochs": "1", "gating.epochs": "100"}
+"""Of `textures`, preset quick: epochs as long as ever, and so many that the gates do not end."""
+PAGES = {"gates": "Gates", "": "Overview"}
+"""What is watched: the page's place in the address, and its name."""
+SECONDS = 6.0
+"""How long a turn is."""
+_SETTLES = 1.0
+"""Seconds from the moment that everything is drawn, or gone, to the beginning of a turn."""
+_LOOK = 0.02
 """Seconds from one look at the run to the next."""
-_PATIENCE = 300.0
-"""Seconds that a merge may take to get through its gates."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Turn:
+    """Some seconds of the gate stage.
+
+    Attributes:
+        speed: steps per second.
+        looking: processor cores that the server and Chromium took meanwhile.
+    """
+
+    speed: float
+    looking: float
 
 
 @dataclass(frozen=True, kw_only=True)
 class Outcome:
-    """Steps per second of the gate stage, one for each merge.
+    """What was measured.
 
     Attributes:
-        unwatched, watched: in the order measured.
-        threads: of a worker.
+        unwatched, watched: turns in the order of measuring, each watched one after the unwatched
+            one of the same place.
+        threads: of the worker.
     """
 
-    unwatched: list[float]
-    watched: list[float]
+    unwatched: list[Turn]
+    watched: list[Turn]
     threads: int
 
     @property
     def fraction(self) -> float:
-        """The watched speed as a part of the unwatched one."""
-        return statistics.median(self.watched) / statistics.median(self.unwatched)
+        """The watched speed as a part of the unwatched one just before; the median of all turns."""
+        pairs = zip(self.watched, self.unwatched, strict=True)
+        return statistics.median(watched.speed / unwatched.speed for watched, unwatched in pairs)
 
     def lines(self) -> Iterator[str]:
         """The lines of a Markdown table."""
-        yield "| gate stage of `textures` | steps/s, median | every one |"
-        yield "| --- | --- | --- |"
-        for what, speeds in (("unwatched", self.unwatched), ("watched", self.watched)):
-            every = ", ".join(f"{speed:.1f}" for speed in speeds)
-            yield f"| {what} | {statistics.median(speeds):.1f} | {every} |"
+        yield "| gate stage of `textures` | steps/s, median | every turn | server and Chromium |"
+        yield "| --- | --- | --- | --- |"
+        for what, turns in (("unwatched", self.unwatched), ("watched", self.watched)):
+            looking = statistics.median(turn.looking for turn in turns)
+            yield (
+                f"| {what} | {statistics.median(turn.speed for turn in turns):.1f} "
+                f"| {', '.join(f'{turn.speed:.1f}' for turn in turns)} | {looking:.2f} cores |"
+            )
         yield ""
-        cores = processes.available_cores()
         yield (
-            f"Watched, a merge with {self.threads} threads on {cores} cores has "
-            f"{100 * self.fraction:.0f} % of its unwatched speed "
+            f"Watched, a merge with {self.threads} threads on {processes.available_cores()} cores "
+            f"has {100 * self.fraction:.0f} % of its unwatched speed "
             f"({'reaches' if self.fraction >= GOAL else 'misses'} the goal of {100 * GOAL:.0f} %)."
         )
 
@@ -79,60 +98,81 @@ def recipe() -> Recipe:
     return made
 
 
-def measure(repeats: int = 3, home: Path | None = None) -> Outcome:
-    """Let merges train unwatched and watched in turns.
+def measure(repeats: int = 6, home: Path | None = None) -> Outcome:
+    """Let the gates of a merge learn unwatched and watched, in turns.
 
     Args:
-        repeats: merges of each kind.
-        home: where the runs are; a place of its own by default.
+        repeats: turns of each kind.
+        home: where the run is; a place of its own by default.
 
     Raises:
-        NetweldError: the server, Playwright or Chromium is missing, or a merge fails.
+        NetweldError: the server, Playwright or Chromium is missing, or the merge fails.
     """
     if home is None:
         with tempfile.TemporaryDirectory() as place:
             return measure(repeats, Path(place))
     store = Store(home)
-    found: dict[bool, list[float]] = {False: [], True: []}
+    unwatched, watched = [], []
     with dashboard(home) as address, chromium() as browser:
-        for _ in range(repeats):
-            for watched, speeds in found.items():
-                speeds.append(_speed(store, browser if watched else None, address))
-    return Outcome(unwatched=found[False], watched=found[True], threads=queue.threads_for(recipe()))
-
-
-def _speed(store: Store, browser: "Browser | None", address: str) -> float:
-    """Steps per second in the gate stage of a new merge, watched in a browser or not at all."""
-    name, _ = launch.begin(store, recipe(), "cpu")
-    with ExitStack() as windows:
-        opened = []
-        if browser is not None:
-            for page in PAGES:
-                window = windows.enter_context(browser.new_context()).new_page()
-                window.goto(f"{address}/{page}?run={name}")
-                opened.append(window)
-        speed = _through_gates(store, name)
-        for window in opened[:1]:
-            window.wait_for_selector(DRAWN, state="attached")  # or it has not been watched
-    launch.stop(store, name)
-    queue.wait(store, name)
-    return speed
-
-
-def _through_gates(store: Store, name: str) -> float:
-    """Wait until the gates of a run have learned; returns the steps per second."""
-    until = time.monotonic() + _PATIENCE
-    while time.monotonic() < until:
-        queue.dispatch(store)
+        windows = {page: browser.new_context().new_page() for page in PAGES}
+        name, _ = launch.begin(store, recipe(), "cpu")
         with store.open(name) as reader:
-            planned = {row["stage"]: row for row in reader.stages()}.get("gates")
-            if planned is not None and planned["seconds"] is not None:
-                return planned["steps"] / planned["seconds"]
-            status = reader.status()
-        if queue.ended(store, name):
-            raise StoreError(f"Run {name} is {status['state']}. {status['message']}")
+            _next_step(store, reader)
+            for _ in range(repeats):
+                for window in windows.values():
+                    window.goto("about:blank")
+                unwatched.append(_turn(store, reader))
+                for page, window in windows.items():
+                    _watch(window, f"{address}/{page}?run={name}", PAGES[page])
+                watched.append(_turn(store, reader))
+        launch.stop(store, name)
+        queue.wait(store, name)
+    return Outcome(unwatched=unwatched, watched=watched, threads=queue.threads_for(recipe()))
+
+
+def _watch(window: "Page", address: str, title: str) -> None:
+    """Open a page, and wait until its chart is drawn; an epoch of gates must be over for that."""
+    window.goto(address)
+    window.wait_for_selector(DRAWN[title], state="attached", timeout=60_000)
+
+
+def _turn(store: Store, reader: RunReader) -> Turn:
+    """The training from now on, for some seconds."""
+    time.sleep(_SETTLES)
+    step, begun = _next_step(store, reader)
+    took = _spent()
+    time.sleep(SECONDS)
+    took = _spent() - took
+    last, ended = _next_step(store, reader)
+    return Turn(speed=(last - step) / (ended - begun), looking=took / SECONDS)
+
+
+def _next_step(store: Store, reader: RunReader) -> tuple[int, float]:
+    """Wait until another step of the gate stage is told; returns it, and when that was.
+
+    Raises:
+        StoreError: the run has ended.
+    """
+    before = None
+    while True:
+        status = reader.status()
+        if status["state"] == "queued":
+            queue.dispatch(store)
+        elif status["state"] != "running":
+            raise StoreError(f"Run {reader.name} is {status['state']}. {status['message']}")
+        if status["stage"] == "gates":
+            if before is not None and status["step"] != before:
+                return status["step"], time.monotonic()
+            before = status["step"]
         time.sleep(_LOOK)
-    raise NetweldError(
-        f"The gates of run {name} have not learned within {_PATIENCE:.0f} seconds; close other "
-        f"programs and try again."
-    )
+
+
+def _spent() -> float:
+    """Processor seconds that all processes started from here have had, but for workers."""
+    seconds = 0.0
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):
+            if "merge_core.worker" not in process.cmdline():
+                times = process.cpu_times()
+                seconds += times.user + times.system
+    return seconds

@@ -128,11 +128,11 @@ def crowd(
         typer.echo(f"Error: {error}", err=True)
 
 
-@app.command(epilog="Example: netweld bench watched --repeats 3")
+@app.command(epilog="Example: netweld bench watched --repeats 4")
 def watched(
     repeats: Annotated[
-        int, typer.Option(min=1, help="Merges that train unwatched, and as many watched.")
-    ] = 3,
+        int, typer.Option(min=1, help="Turns of some seconds unwatched, and as many watched.")
+    ] = 6,
 ) -> None:
     """What looking costs: a merge's speed while the dashboard is open on it, and while not."""
     from merge_core import bench_watched
