@@ -23,6 +23,7 @@ from merge_core.recipes import Training
 PROGRESS_SECONDS = 0.25
 """At most one `Progress` in this time."""
 _EVALUATION_BATCH = 1024
+_SMALL_FILTERS = 2**19
 
 
 class Companion(Protocol):
@@ -134,13 +135,17 @@ def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(outputs, targets)
 
 
-def channels_last(inputs: Tensor) -> Tensor:
-    """Images in the layout in which convolutions are fastest, and everything after them too.
+def layout_for(network: nn.Module) -> torch.memory_format:
+    """The layout of images in memory that lets the network learn from them fastest.
 
-    The values stay as they are, and so does what is not an image. Weights keep their layout, so
-    that nothing depends on what a network was used for before.
+    On a processor channels last makes a step of MobileNet v2 1.3 times as fast, of ResNet20 1.15
+    times and of the small networks up to 1.1 times, but of VGG11 and ResNet18, whose convolutions
+    are large, 0.8 times. Only inputs are laid out, and what follows from them: weights stay as they
+    are, so that nothing depends on what a network was used for before.
     """
-    return inputs.contiguous(memory_format=torch.channels_last) if inputs.dim() == 4 else inputs
+    filters = (weight.numel() for weight in network.parameters() if weight.dim() == 4)
+    small = max(filters, default=0) <= _SMALL_FILTERS
+    return torch.channels_last if small else torch.contiguous_format
 
 
 @torch.no_grad()
@@ -217,6 +222,7 @@ class Course:
         self.rate = training.learning_rate
         self.dropout_seed = job.dropout_seed
         self._losses: list[Tensor] = []
+        self._layout = layout_for(job.network)
 
     def begin(self, order: Tensor | None = None) -> None:
         """An epoch begins.
@@ -244,7 +250,9 @@ class Course:
         for group in self.optimizer.param_groups:
             if not group.get("fixed"):
                 group["lr"] = self.rate
-        inputs = channels_last(job.augment(job.train.inputs[batch], job.draws))
+        inputs = job.augment(job.train.inputs[batch], job.draws)
+        if inputs.dim() == 4:
+            inputs = inputs.contiguous(memory_format=self._layout)
         targets = job.train.targets[batch]
         outputs = job.network(inputs)
         loss = loss_of(outputs, targets)

@@ -183,3 +183,25 @@ def test_dropout_draws_from_the_seed_and_survives_a_checkpoint() -> None:
         if isinstance(e, EpochFinished)
     )
     assert [e.metrics for e in epochs(1, halfway)] == [e.metrics for e in first[1:]]
+
+
+@pytest.mark.parametrize(("channels", "last"), [(4, True), (300, False)])
+def test_images_lie_with_their_channels_last_where_filters_are_small(
+    channels: int, last: bool
+) -> None:
+    """And the weights keep their layout."""
+    seen: list[bool] = []
+    net = nn.Sequential(
+        nn.Conv2d(2, channels, 1), nn.Conv2d(channels, channels, 3), nn.Flatten(),
+        nn.Linear(channels * 36, 3),
+    )  # fmt: skip
+    net.register_forward_pre_hook(
+        lambda module, args: seen.append(
+            args[0].is_contiguous(memory_format=torch.channels_last) and module.training
+        )
+    )
+    data = Split(torch.randn(4, 2, 8, 8), torch.tensor([0, 1, 2, 0]))
+    training = Training(epochs=1, batch_size=4, learning_rate=0.01)
+    list(fit(job(training, net, train=data, heldout=data)))
+    assert seen == [last, False]
+    assert all(weight.is_contiguous() for weight in net.parameters())
