@@ -34,8 +34,8 @@ PAGES = {"gates": "Gates", "": "Overview"}
 """What is watched: the page's place in the address, and its name."""
 SECONDS = 6.0
 """How long a turn is."""
-_SETTLES = 1.0
-"""Seconds from the moment that everything is drawn, or gone, to the beginning of a turn."""
+_SETTLES = 3.0
+"""Seconds from the moment that all is drawn, or gone, to a turn: opening a page is not watching."""
 _LOOK = 0.02
 """Seconds from one look at the run to the next."""
 
@@ -98,7 +98,7 @@ def recipe() -> Recipe:
     return made
 
 
-def measure(repeats: int = 6, home: Path | None = None) -> Outcome:
+def measure(repeats: int = 5, home: Path | None = None) -> Outcome:
     """Let the gates of a merge learn unwatched and watched, in turns.
 
     Args:

@@ -17,6 +17,10 @@ from merge_core.views.runs import (
 )
 from pages import shared
 
+EVERY = 4
+"""Seconds from one look to the next: scores come with the end of a stage, and each look costs the
+training that it looks at (`netweld bench watched`)."""
+
 shared.require_app()
 st.markdown(
     "**Netweld makes one network out of two.** It puts two trained networks side by side, lets "
@@ -121,11 +125,11 @@ if isinstance(shared.picked_run().recipe, Comparison):
     )
     compared()
 else:
-    shared.live(result, every=2, summary=shared.picked_training)
+    shared.live(result, every=EVERY, summary=shared.picked_training)
     compared()
     st.subheader("What to do next")
     next_steps()
 st.subheader("Runs")
 st.caption("Click a row to show that run on every page.")
 anything_alive = any(run.state in ALIVE for run in shared.runs())
-st.fragment(recent, run_every=2 if anything_alive else None)()
+st.fragment(recent, run_every=EVERY if anything_alive else None)()

@@ -132,7 +132,7 @@ def crowd(
 def watched(
     repeats: Annotated[
         int, typer.Option(min=1, help="Turns of some seconds unwatched, and as many watched.")
-    ] = 6,
+    ] = 5,
 ) -> None:
     """What looking costs: a merge's speed while the dashboard is open on it, and while not."""
     from merge_core import bench_watched
