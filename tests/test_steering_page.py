@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import fake_runs
 import numpy as np
 import pytest
+import streamlit as st
 from streamlit.testing.v1 import AppTest
 from test_pages import ROOT, store, words
 
@@ -288,6 +289,7 @@ def test_what_is_expected_comes_from_the_run_itself_or_the_newest_like_it(
     assert "not known before a run" in words(gates(name, **{"change-RUN": True}))
     older, newest = (fake_runs.make(store, "sine", seed=seed) for seed in (1, 2))
     fake_runs.make(store, "textures")
+    st.cache_data.clear()  # a list of runs may be a moment old
     assert f"fitted to {newest}" in words(gates(name, **{"change-RUN": True}))
     app = gates(older, **{"fork-RUN": True})
     assert f"fitted to {older}" in words(app)
