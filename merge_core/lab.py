@@ -5,7 +5,6 @@ what the lab is, then has a line for every schedule and seed that is finished. S
 stopped goes on where it was, and more seeds add to it.
 """
 
-import hashlib
 import json
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from merge_core import linefile, places
-from merge_core.errors import RecipeError, StoreError
+from merge_core.errors import RecipeError
 from merge_core.recipes import Recipe
 from merge_core.schedules import (
     PAPER_SCHEDULE,
@@ -265,7 +264,7 @@ class LabFile:
         self.lab = lab
         self.said = {**asdict(lab), "recipe": json.loads(lab.recipe.to_json())}
         self._what = json.dumps(self.said, sort_keys=True)
-        mark = hashlib.sha256(self._what.encode()).hexdigest()[:8]
+        mark = linefile.mark(self._what)
         size = "x".join(map(str, lab.shape))
         name = f"{lab.recipe.name}-{lab.recipe.preset}-{lab.family}-{size}-{mark}.jsonl"
         self.path = directory(home) / name
@@ -278,13 +277,8 @@ class LabFile:
             StoreError: the file is no lab, or cannot be read.
             RecipeError: this version of netweld cannot read its recipe.
         """
-        first = next(linefile.read(path), {})
-        if first.keys() != {field.name for field in fields(Lab)}:
-            raise StoreError(
-                f"The file {path} does not begin as a lab of netweld does; delete it or put it "
-                f"elsewhere."
-            )
-        made = cls(lab_from(first))
+        keys = [field.name for field in fields(Lab)]
+        made = cls(lab_from(linefile.opening(path, keys, "a lab")))
         made.path = path
         return made
 
@@ -311,8 +305,7 @@ class LabFile:
         Raises:
             StoreError: the file cannot be written.
         """
-        if not self.path.exists():
-            linefile.append(self.path, self._what, [])
+        linefile.begin(self.path, self._what)
 
 
 def lab_from(values: Mapping[str, Any]) -> Lab:

@@ -4,8 +4,9 @@ The first line says what the file is of; every other line is written when what i
 A line that was cut off when the computer went down is passed over.
 """
 
+import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,46 @@ def read(path: Path) -> Iterator[dict[str, Any]]:
             continue
         if isinstance(values, dict):
             yield values
+
+
+def mark(first: str) -> str:
+    """Eight signs that tell a file from those with another first line."""
+    return hashlib.sha256(first.encode()).hexdigest()[:8]
+
+
+def opening(path: Path, keys: Collection[str], what: str) -> dict[str, Any]:
+    """The first line of a file.
+
+    Args:
+        path: the file.
+        keys: what the line must tell, and nothing else.
+        what: what the file is of, e.g. "a table".
+
+    Raises:
+        StoreError: it begins otherwise, or cannot be read.
+    """
+    first = next(read(path), {})
+    if first.keys() != set(keys):
+        raise StoreError(
+            f"The file {path} does not begin as {what} of netweld does; delete it or put it "
+            f"elsewhere."
+        )
+    return first
+
+
+def newest(directory: Path) -> list[Path]:
+    """The files of a directory, the one that changed last first."""
+    return sorted(directory.glob("*.jsonl"), key=lambda path: -path.stat().st_mtime_ns)
+
+
+def begin(path: Path, first: str) -> None:
+    """Write the first line of a file that is not there yet.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    if not path.exists():
+        append(path, first, [])
 
 
 def append(path: Path, first: str, values: Iterable[Mapping[str, Any]]) -> None:

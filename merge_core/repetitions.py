@@ -6,7 +6,6 @@ where it was, and a larger one takes over what a smaller one has.
 """
 
 import csv
-import hashlib
 import json
 import math
 import statistics
@@ -242,7 +241,7 @@ class Results:
             {"recipe": json.loads(replace(recipe, seed=0).to_json()), "budget": budget},
             sort_keys=True,
         )
-        mark = hashlib.sha256(self._what.encode()).hexdigest()[:8]
+        mark = linefile.mark(self._what)
         name = f"{recipe.name}-{recipe.preset}-{budget}-{mark}.jsonl"
         self.path = (home or places.home()) / "tables" / name
 
@@ -254,11 +253,11 @@ class Results:
             StoreError: the file is no table, or cannot be read.
             RecipeError: this version of netweld cannot read what it repeats.
         """
-        first = next(linefile.read(path), {})
-        if first.keys() != {"recipe", "budget"} or first["budget"] not in get_args(Budget):
+        first = linefile.opening(path, ("recipe", "budget"), "a table")
+        if first["budget"] not in get_args(Budget):
             raise StoreError(
-                f"The file {path} does not begin as a table of netweld does; delete it or put it "
-                f"elsewhere."
+                f"The table {path} has the budget {first['budget']!r}, but one of "
+                f"{', '.join(get_args(Budget))} was expected; delete it or put it elsewhere."
             )
         made = cls(Recipe.from_json(json.dumps(first["recipe"])), first["budget"])
         made.path = path

@@ -6,7 +6,6 @@ every trial that is over. What comes next depends on these lines alone, so a sea
 goes on as if it had not been, and one that has ended can get more trials.
 """
 
-import hashlib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -15,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from merge_core import linefile, places
-from merge_core.errors import RecipeError, StoreError
+from merge_core.errors import RecipeError
 from merge_core.lab import Axis, require_family, rounded
 from merge_core.recipes import Recipe
 from merge_core.schedules import PAPER_SCHEDULE, Schedule, as_kind
@@ -145,7 +144,7 @@ class SearchFile:
         self.search = search
         self.said = {**asdict(search), "recipe": json.loads(search.recipe.to_json())}
         self._what = json.dumps(self.said, sort_keys=True)
-        mark = hashlib.sha256(self._what.encode()).hexdigest()[:8]
+        mark = linefile.mark(self._what)
         recipe = search.recipe
         name = f"{recipe.name}-{recipe.preset}-s{recipe.seed}-{search.family}-{mark}.jsonl"
         self.path = directory(home) / name
@@ -158,13 +157,8 @@ class SearchFile:
             StoreError: the file is no search, or cannot be read.
             RecipeError: this version of netweld cannot read its recipe.
         """
-        first = next(linefile.read(path), {})
-        if first.keys() != {field.name for field in fields(Search)}:
-            raise StoreError(
-                f"The file {path} does not begin as a search of netweld does; delete it or put it "
-                f"elsewhere."
-            )
-        made = cls(search_from(first))
+        keys = [field.name for field in fields(Search)]
+        made = cls(search_from(linefile.opening(path, keys, "a search")))
         made.path = path
         return made
 
@@ -191,8 +185,7 @@ class SearchFile:
         Raises:
             StoreError: the file cannot be written.
         """
-        if not self.path.exists():
-            linefile.append(self.path, self._what, [])
+        linefile.begin(self.path, self._what)
 
 
 def search_from(values: Mapping[str, Any]) -> Search:

@@ -81,7 +81,6 @@ def landscape_map(
             "borderColor": SELECTED,
             "borderWidth": 4,
         }
-    colours = list(reversed(CIVIDIS)) if lower else list(CIVIDIS)
     first, second = lab.axes
     return {
         "animation": False,
@@ -90,19 +89,7 @@ def landscape_map(
         "grid": {"left": 32, "right": 76, "top": 28, "bottom": 36, "containLabel": True},
         "xAxis": _axis(f"{first.title} (log scale)", lab.first, gap=28),
         "yAxis": _axis(f"{second.title} (log scale)", lab.second, gap=58),
-        "visualMap": {
-            "seriesIndex": 0,
-            "dimension": 2,
-            "min": low,
-            "max": high,
-            "calculable": False,
-            "precision": 3,
-            "right": 0,
-            "top": 40,
-            "itemHeight": 200,
-            "text": [f"{high:.3g}", f"{low:.3g}"],
-            "inRange": {"color": colours},
-        },
+        "visualMap": colour_scale(low, high, lower=lower),
         "series": [
             {
                 "type": "heatmap",
@@ -113,6 +100,28 @@ def landscape_map(
                 "emphasis": {"itemStyle": {"borderColor": NEUTRAL, "borderWidth": 2}},
             }
         ],
+    }
+
+
+def colour_scale(low: float, high: float, *, lower: bool) -> Option:
+    """How scores, the third number of a mark, become colours; the brightest is the best.
+
+    Args:
+        low, high: the scores at the ends of the scale.
+        lower: whether lower scores are better.
+    """
+    return {
+        "seriesIndex": 0,
+        "dimension": 2,
+        "min": low,
+        "max": high,
+        "calculable": False,
+        "precision": 3,
+        "right": 0,
+        "top": 40,
+        "itemHeight": 200,
+        "text": [f"{high:.3g}", f"{low:.3g}"],
+        "inRange": {"color": list(reversed(CIVIDIS)) if lower else list(CIVIDIS)},
     }
 
 

@@ -6,8 +6,8 @@ from typing import Any
 import numpy as np
 
 from merge_core.plots.curves import TOOLBOX
-from merge_core.plots.lab import score_span
-from merge_core.plots.style import CIVIDIS, CONTROL, ENSEMBLE, NEUTRAL, SELECTED, STUDENT
+from merge_core.plots.lab import colour_scale, score_span
+from merge_core.plots.style import CONTROL, ENSEMBLE, NEUTRAL, SELECTED, STUDENT
 from merge_core.search import Numbers, Search, Trial, best_so_far, best_trial
 
 Option = dict[str, Any]
@@ -111,19 +111,7 @@ def trial_map(search: Search, trials: Sequence[Trial]) -> Option:
         "grid": {"left": 28, "right": 84, "top": 40, "bottom": 36, "containLabel": True},
         "xAxis": _axis(f"{first.title} (log scale)", search.ranges[0], gap=28),
         "yAxis": _axis(f"{second.title} (log scale)", search.ranges[1], gap=52),
-        "visualMap": {
-            "seriesIndex": 0,
-            "dimension": 2,
-            "min": low,
-            "max": high,
-            "calculable": False,
-            "precision": 3,
-            "right": 0,
-            "top": 40,
-            "itemHeight": 200,
-            "text": [f"{high:.3g}", f"{low:.3g}"],
-            "inRange": {"color": list(reversed(CIVIDIS)) if lower else list(CIVIDIS)},
-        },
+        "visualMap": colour_scale(low, high, lower=lower),
         "series": [
             {
                 "type": "scatter",

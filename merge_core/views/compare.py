@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from merge_core import linefile
 from merge_core.carriers import Progress, progress_of
 from merge_core.errors import NetweldError
 from merge_core.presets import find_preset
@@ -123,10 +124,7 @@ def read_table(path: Path, sample: bool = False) -> Table:
 
 def table_files(home: Path, samples: Path) -> list[tuple[Path, bool]]:
     """The files of all tables, the one that changed last first, then those of netweld itself."""
-    own = sorted(
-        home.glob("tables/*.jsonl"), key=lambda path: path.stat().st_mtime_ns, reverse=True
-    )
-    return [(path, False) for path in own] + [
+    return [(path, False) for path in linefile.newest(home / "tables")] + [
         (path, True) for path in sorted(samples.glob("tables/*.jsonl"))
     ]
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from merge_core import linefile
 from merge_core.carriers import Progress, progress_of
 from merge_core.errors import NetweldError
 from merge_core.lab import (
@@ -67,7 +68,7 @@ class LabNow:
 
 def lab_files(home: Path) -> list[Path]:
     """The files of labs, the one that changed last first."""
-    return sorted(directory(home).glob("*.jsonl"), key=lambda path: -path.stat().st_mtime_ns)
+    return linefile.newest(directory(home))
 
 
 def read_lab(path: Path) -> LabNow:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from merge_core import linefile
 from merge_core.carriers import Progress, progress_of
 from merge_core.errors import NetweldError
 from merge_core.recipes import Recipe
@@ -66,7 +67,7 @@ class SearchNow:
 
 def search_files(home: Path) -> list[Path]:
     """The files of searches, the one that changed last first."""
-    return sorted(directory(home).glob("*.jsonl"), key=lambda path: -path.stat().st_mtime_ns)
+    return linefile.newest(directory(home))
 
 
 def read_search(path: Path) -> SearchNow:
