@@ -47,6 +47,26 @@ WEIGHTS = {"textures": (16, 3, 7, 7), "sine": (100, 1), "digits": (8, 1, 3, 3)}
 LAYER = {"textures": "conv1", "sine": "hidden", "digits": "conv1"}
 EPOCHS_BEFORE_STOP = 2
 LAWS = {"law_errors": {"permute": 3e-7, "concatenate": 2e-7}, "mean_error": 4e-7}
+TINY = Description(
+    name="resnet18",
+    input=(4,),
+    layers=(
+        Layer(name="a", kind="Linear", shape=(6, 4), parameters=30, flops=48),
+        Layer(name="b", kind="Linear", shape=(2, 6), parameters=14, flops=24),
+    ),
+    spaces=(
+        Space(name="input", size=4, free=False, writers=(), readers=("a",), through=()),
+        Space(name="a", size=6, free=True, writers=("a",), readers=("b",), through=()),
+        Space(name="output", size=2, free=False, writers=("b",), readers=(), through=()),
+    ),
+    teacher=Cost(parameters=44, flops=72),
+    big=Cost(parameters=86, flops=144),
+    student=Cost(parameters=44, flops=72),
+    laws={"permute": 3e-7, "concatenate": 2e-7},
+    trace_seconds=0.1,
+    torch="2.9",
+)
+"""A network of two layers, as an inspection describes it."""
 
 _HELD: list[RunLock] = []
 """The runs that this process pretends to work on."""

@@ -9,31 +9,11 @@ from streamlit.testing.v1 import AppTest
 from test_pages import opened, store, words
 
 from merge_core import inspected
-from merge_core.description import Cost, Description, Layer, Space
 from merge_core.store import Store
 
 __all__ = ["store"]  # the fixture
 
-TINY = Description(
-    name="resnet18",
-    input=(4,),
-    layers=(
-        Layer(name="a", kind="Linear", shape=(6, 4), parameters=30, flops=48),
-        Layer(name="b", kind="Linear", shape=(2, 6), parameters=14, flops=24),
-    ),
-    spaces=(
-        Space(name="input", size=4, free=False, writers=(), readers=("a",), through=()),
-        Space(name="a", size=6, free=True, writers=("a",), readers=("b",), through=()),
-        Space(name="output", size=2, free=False, writers=("b",), readers=(), through=()),
-    ),
-    teacher=Cost(parameters=44, flops=72),
-    big=Cost(parameters=86, flops=144),
-    student=Cost(parameters=44, flops=72),
-    laws={"permute": 3e-7, "concatenate": 2e-7},
-    trace_seconds=0.1,
-    torch="2.9",
-)
-WRITES = f"import sys; open(sys.argv[4], 'w').write({json.dumps(TINY.to_dict())!r})"
+WRITES = f"import sys; open(sys.argv[4], 'w').write({json.dumps(fake_runs.TINY.to_dict())!r})"
 """A program in the place of an inspection: its arguments are model, shape, batch and file."""
 
 
@@ -46,7 +26,7 @@ def waited(app: AppTest) -> AppTest:
 
 
 def test_a_runs_network_is_shown(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(fake_runs.LAWS, "network", TINY.to_dict())
+    monkeypatch.setitem(fake_runs.LAWS, "network", fake_runs.TINY.to_dict())
     app = opened("network", fake_runs.make(store, "textures"))
     assert not app.exception
     assert not app.error
@@ -60,7 +40,7 @@ def test_a_runs_network_is_shown(store: Store, monkeypatch: pytest.MonkeyPatch) 
 
 
 def test_a_broken_law_is_told(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
-    wrong = TINY.to_dict() | {"laws": {"permute": 0.2, "concatenate": float("nan")}}
+    wrong = fake_runs.TINY.to_dict() | {"laws": {"permute": 0.2, "concatenate": float("nan")}}
     monkeypatch.setitem(fake_runs.LAWS, "network", wrong)
     app = opened("network", fake_runs.make(store, "textures"))
     assert "cannot be merged" in app.error[0].value
@@ -107,7 +87,7 @@ def test_all_viewers_together_inspect_only_a_few_at_once(
         inspection.process.wait()
         inspection.errors.close()
     monkeypatch.setattr(inspected, "PROGRAM", ("-c", WRITES))
-    assert inspected.start("resnet18").result() == TINY
+    assert inspected.start("resnet18").result() == fake_runs.TINY
 
 
 def test_a_damaged_description_is_a_sentence(store: Store, tmp_path: Path) -> None:

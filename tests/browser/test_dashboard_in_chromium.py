@@ -4,12 +4,12 @@ import json
 from collections.abc import Iterator
 from typing import Literal
 
+import fake_runs
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from merge_core import bench_pages
 from merge_core.bench_pages import DRAWN, measure_at, table
-from merge_core.description import Cost, Description, Layer, Space
 from merge_core.store import RunSummary, Store
 
 pytestmark = pytest.mark.browser
@@ -189,27 +189,8 @@ def test_the_benchmark_measures_every_page(
 
 
 def test_the_picked_network_is_in_the_address(page: Page, address: str, store: Store) -> None:
-    description = Description(
-        name="resnet18",
-        input=(4,),
-        layers=(
-            Layer(name="a", kind="Linear", shape=(6, 4), parameters=30, flops=48),
-            Layer(name="b", kind="Linear", shape=(2, 6), parameters=14, flops=24),
-        ),
-        spaces=(
-            Space(name="input", size=4, free=False, writers=(), readers=("a",), through=()),
-            Space(name="a", size=6, free=True, writers=("a",), readers=("b",), through=()),
-            Space(name="output", size=2, free=False, writers=("b",), readers=(), through=()),
-        ),
-        teacher=Cost(parameters=44, flops=72),
-        big=Cost(parameters=86, flops=144),
-        student=Cost(parameters=44, flops=72),
-        laws={"permute": 3e-7, "concatenate": 2e-7},
-        trace_seconds=0.1,
-        torch="2.9",
-    )
     (store.home / "inspections").mkdir(exist_ok=True)
-    (store.home / "inspections" / "resnet18.json").write_text(json.dumps(description.to_dict()))
+    (store.home / "inspections" / "resnet18.json").write_text(json.dumps(fake_runs.TINY.to_dict()))
     page.goto(f"{address}/network")
     page.get_by_role("combobox", name="Network", exact=True).click()
     page.get_by_role("option", name="resnet18", exact=True).click()
