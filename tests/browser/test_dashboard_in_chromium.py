@@ -10,6 +10,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from merge_core import bench_pages
 from merge_core.bench_pages import DRAWN, measure_at, table
+from merge_core.presets import find_preset
 from merge_core.store import RunSummary, Store
 
 pytestmark = pytest.mark.browser
@@ -48,6 +49,8 @@ def test_start_a_merge_watch_it_finish_and_find_the_outlined_filters(
     expect(start).to_be_visible()
     page.get_by_role("combobox", name="Recipe").click()
     page.get_by_role("option", name="Sine").click()
+    expect(page.get_by_text(find_preset("sine", "quick").story)).to_be_visible()
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
     for label, value in (("each teacher", 3), ("gates", 3), ("fine-tuning", 2)):
         field = page.get_by_role("spinbutton", name=label, exact=True)
         expect(field).to_have_count(1)  # the one of the recipe before is gone
