@@ -159,7 +159,7 @@ class Call:
 
     def bend(self, ids: Tensor) -> None:
         """Note a non-linear operation: the teachers' mean cannot be taken before it."""
-        self.tracer.bends.append((torch.unique(collapse(ids)), self.tracer.layer, self.name))
+        self.tracer.bends.append((collapse(ids), self.tracer.layer, self.name))
 
     def answer(self, result: Any, ids: Any) -> Any:
         """Record identities for a result (or a tuple of results) and hand it on."""

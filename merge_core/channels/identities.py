@@ -4,7 +4,7 @@ Every value carries a tensor of its own shape that holds, for each element, the 
 Along axes without channels (batch, positions) the identities are expanded, so they cost no memory
 and survive views. Two kinds of edges are collected between atoms: `same` (the two are one channel)
 and `block` (the two must move together, in a fixed order: they share a unit). Nothing is solved
-while tracing; `components` does it once at the end.
+while tracing; `components` does it at the end.
 """
 
 import torch
@@ -172,13 +172,18 @@ class Identities:
         shape = [1 if dim in mixed else ids.shape[dim] for dim in range(ids.dim())]
         return fresh[where].reshape(shape)
 
-    def solve(self) -> tuple[Tensor, Tensor]:
-        """(channel, unit) of every atom, each named by the smallest atom in it."""
-        empty = torch.empty(0, dtype=torch.long)
-        same = [torch.cat([empty, *(edge[side] for edge in self._same)]) for side in (0, 1)]
-        block = [torch.cat([empty, *(edge[side] for edge in self._block)]) for side in (0, 1)]
-        channel = components(self.count, same[0], same[1])
-        unit = components(
-            self.count, torch.cat([same[0], block[0]]), torch.cat([same[1], block[1]])
-        )
-        return channel, unit
+    def channels(self) -> Tensor:
+        """The channel of every atom, named by the smallest atom in it."""
+        return components(self.count, *_ends(self._same))
+
+    def units(self, channel: Tensor) -> Tensor:
+        """The unit of every atom, named by the smallest in it; `channel` is from `channels`."""
+        left, right = _ends(self._block)
+        return components(self.count, channel[left], channel[right])[channel]
+
+
+def _ends(edges: list[tuple[Tensor, Tensor]]) -> tuple[Tensor, Tensor]:
+    """The two ends of all edges."""
+    empty = torch.empty(0, dtype=torch.long)
+    left, right = (torch.cat([empty, *(edge[side] for edge in edges)]) for side in (0, 1))
+    return left, right

@@ -52,7 +52,7 @@ def read_and_write(
     layer = owner(weight)
     tracer.uses.append(("read", layer, weight, axis_in, kind or call.name))
     tracer.uses.append(("write", layer, weight, axis_out, kind or call.name))
-    call.tracer.bends.append((torch.unique(line), layer, call.name))
+    tracer.bends.append((line, layer, call.name))
     return tracer.identities.settle(tracer.axis_atoms(weight, axis_out))
 
 
@@ -105,11 +105,10 @@ def batch_norm(call: Call) -> Tensor:
     given = call.bind("input", "running_mean", "running_var", "weight", "bias")
     ids = call.ids(given["input"])
     line = call.line(ids, 1)
-    for key in ("running_mean", "running_var", "weight", "bias"):
-        along(call, given[key], line)
+    along(call, [given[key] for key in ("running_mean", "running_var", "weight", "bias")], line)
     call.bend(line)
-    result = torch.empty_like(call.meta_args[0] if call.meta_args else call.meta_kwargs["input"])
-    return call.answer(result, line.view(-1, *[1] * (ids.dim() - 2)))
+    result = call.meta_args[0] if call.meta_args else call.meta_kwargs["input"]
+    return call.answer(result.detach(), line.view(-1, *[1] * (ids.dim() - 2)))
 
 
 def layer_norm(call: Call) -> Tensor:
@@ -129,8 +128,7 @@ def group_norm(call: Call) -> Tensor:
     line = call.line(ids, 1)
     blocks = line.view(given["num_groups"], -1)
     call.identities.block(blocks, blocks[:, :1])
-    for key in ("weight", "bias"):
-        along(call, given[key], line)
+    along(call, [given["weight"], given["bias"]], line)
     call.bend(line)
     return call.answer(call.run(), line.view(-1, *[1] * (ids.dim() - 2)))
 
@@ -153,20 +151,21 @@ def _norm_over(
             if tensor.dim() > 1:
                 call.identities.tie(line.view(shape), call.ids(tensor))
             else:
-                along(call, tensor, line)
+                along(call, [tensor], line)
     site = call.site(parts=parts, dim=dim - ids.dim())
     site.lines[dim] = line
     call.bend(line)
     return call.answer(call.run(), line.view(shape))
 
 
-def along(call: Call, tensor: Tensor | None, line: Tensor) -> None:
-    """A parameter vector that lies along channels which it neither reads nor writes."""
-    if tensor is None:
+def along(call: Call, tensors: list[Tensor | None], line: Tensor) -> None:
+    """Parameter vectors that lie along channels which they neither read nor write."""
+    names = [weight_of(call, tensor)[0] for tensor in tensors if tensor is not None]
+    if not names:
         return
-    name, _ = weight_of(call, tensor)
-    call.identities.same(call.tracer.axis_atoms(name, 0), torch.where(line == PLAIN, INPUT, line))
-    call.tracer.uses.append(("through", owner(name), name, 0, call.name))
+    atoms = torch.stack([call.tracer.axis_atoms(name, 0) for name in names])
+    call.identities.same(atoms, torch.where(line == PLAIN, INPUT, line))
+    call.tracer.uses += [("through", owner(name), name, 0, call.name) for name in names]
 
 
 def embedding(call: Call) -> Tensor:
@@ -183,7 +182,7 @@ def prelu(call: Call) -> Tensor:
     given = call.bind("input", "weight")
     ids = call.ids(given["input"])
     if call.shape(given["weight"]).numel() > 1:
-        along(call, given["weight"], call.line(ids, 1 if ids.dim() > 1 else 0))
+        along(call, [given["weight"]], call.line(ids, 1 if ids.dim() > 1 else 0))
     call.bend(ids)
     return call.answer(call.run(), ids)
 

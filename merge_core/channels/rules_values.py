@@ -41,7 +41,7 @@ def same_shape(call: Call) -> Tensor:
     source = call.args[0] if call.args else call.kwargs["input"]
     value = call.value(source)
     assert value is not None
-    return call.answer(torch.empty_like(value.tensor), call.tracer.ids(value))
+    return call.answer(value.tensor.detach(), call.tracer.ids(value))
 
 
 def elementwise(call: Call) -> Tensor:
@@ -58,10 +58,11 @@ def elementwise(call: Call) -> Tensor:
     linear = name in LINEAR or (name in PRODUCTS and len(traced) == 1)
     if not linear:
         call.bend(ids)
-    if len(tensors) == 1 and name in ACTIVATIONS and call.name == name:
-        in_place = call.kwargs.get("inplace") or (True in call.args[1:])
-        if not in_place:
-            return call.answer(torch.empty_like(_known(call, tensors[0])), ids)
+    if len(tensors) == 1 and name in ACTIVATIONS:
+        # Shape and type stay. On meta tensors torch would run some of these in Python, slowly.
+        known = _known(call, tensors[0])
+        in_place = call.name != name or call.kwargs.get("inplace") or True in call.args[1:]
+        return call.answer(known if in_place else known.detach(), ids)
     return call.answer(call.run(), ids)
 
 

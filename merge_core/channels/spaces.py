@@ -35,23 +35,29 @@ class Line:
 def assemble(tracer: "Tracer", example: Tensor, output: tuple[torch.Size, int]) -> ChannelGraph:
     """Solve the identities of a finished trace into a graph."""
     lines = _lines(tracer)
-    _pin_constants(tracer, lines)
-    channel, unit = tracer.identities.solve()
+    channel = tracer.identities.channels()
+    _pin_constants(tracer, lines, channel)
+    unit = tracer.identities.units(channel)
     lines += _element_lines(tracer, unit)
     fixed = torch.zeros(tracer.identities.count, dtype=torch.bool)
     fixed[PLAIN] = True
     fixed |= (unit == unit[INPUT]) | (unit == unit[OUTPUT])
     space_of, index_of, firsts = _partition(lines, tracer.events, channel, unit, fixed)
 
+    sizes = torch.zeros(len(firsts), dtype=torch.long)
+    placed = space_of >= 0
+    sizes.scatter_reduce_(0, space_of[placed], index_of[placed] + 1, "amax")
+    space = torch.where(fixed, -1, space_of[unit])  # of every atom, as is its index there
+    index = torch.where(space >= 0, index_of[unit], 0)
+
     names = _names(lines, firsts)
     roles: dict[int, dict[str, list[str]]] = {
         number: {"write": [], "read": [], "through": []} for number in range(len(firsts))
     }
     ends: dict[str, list[str]] = {"write": [], "read": []}
+    touched = {(line.tensor, line.dim): torch.unique(space[line.atoms]).tolist() for line in lines}
     for role, layer, tensor, dim, _kind in tracer.uses:
-        atoms = tracer.axes[tensor, dim]
-        touched = torch.unique(space_of[unit[atoms]]).tolist()
-        for number in touched:
+        for number in touched[tensor, dim]:
             if number >= 0:
                 _append(roles[number][role], layer)
             elif role in ends:
@@ -59,13 +65,13 @@ def assemble(tracer: "Tracer", example: Tensor, output: tuple[torch.Size, int]) 
     spaces = [
         Space(
             name,
-            int((index_of[space_of == number]).max()) + 1,
+            size,
             True,
             tuple(roles[number]["write"]),
             tuple(roles[number]["read"]),
             tuple(layer for layer in roles[number]["through"]),
         )
-        for number, name in enumerate(names)
+        for number, (name, size) in enumerate(zip(names, sizes.tolist(), strict=True))
     ]
     inputs = example.shape[1] if example.dim() > 1 and example.is_floating_point() else 1
     outputs = output[0][output[1]]
@@ -79,9 +85,8 @@ def assemble(tracer: "Tracer", example: Tensor, output: tuple[torch.Size, int]) 
 
     def axis(atoms: Tensor) -> Axis:
         """Equal axes are one object, so that operations work each of them out once."""
-        number = torch.where(fixed[atoms], -1, space_of[unit[atoms]])
-        index = torch.where(number >= 0, index_of[unit[atoms]], 0)
-        made = Axis(torch.where(number >= 0, number + 1, -1), index)
+        number = space[atoms]
+        made = Axis(torch.where(number >= 0, number + 1, -1), index[atoms])
         return known.setdefault(torch.stack([made.space, made.unit]).numpy().tobytes(), made)
 
     for line in lines:
@@ -124,9 +129,9 @@ def _lines(tracer: "Tracer") -> list[Line]:
     return sorted(found, key=lambda line: "write" not in line.roles)
 
 
-def _pin_constants(tracer: "Tracer", lines: list[Line]) -> None:
+def _pin_constants(tracer: "Tracer", lines: list[Line], channel: Tensor) -> None:
     """Channels that only buffers write are constants of the architecture: they stay."""
-    _, unit = tracer.identities.solve()
+    unit = tracer.identities.units(channel)
     made = torch.zeros(tracer.identities.count, dtype=torch.bool)
     for line in lines:
         if line.roles != {"read"} and isinstance(tracer.tensors[line.tensor], nn.Parameter):
