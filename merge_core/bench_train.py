@@ -39,8 +39,8 @@ from merge_core import devices, processes
 from merge_core.architectures import SHAPES
 from merge_core.bench_graph import medians, verdict
 from merge_core.channels import concatenate, trace
-from merge_core.data import Dataset, Split, augmentation
-from merge_core.data.pools import IMAGENET, Arrays, normalised
+from merge_core.data import Dataset, Normalisation, Split, augmentation
+from merge_core.data.pools import IMAGENET, Arrays
 from merge_core.devices import generator
 from merge_core.errors import DeviceError
 from merge_core.events import EpochFinished
@@ -122,8 +122,8 @@ def plain(images: Arrays, training: Training, device: str, workers: int) -> Call
 
 def jobs(images: Arrays, recipe: Recipe, device: str) -> dict[str, Job]:
     """Our jobs: the plain way's, the big student without gates, the big student with gates."""
-    train = Split(normalised(images.images, IMAGENET), images.labels)
-    few = Split(train.inputs[:4], train.targets[:4])
+    train = Split(images.images, images.labels, Normalisation.of(*IMAGENET))
+    few = train.part(slice(4))
     data = Dataset(train, few, few).to(device)
     setting = Setting(
         recipe=recipe,

@@ -49,7 +49,7 @@ def class_accuracies(network: nn.Module, split: Split, classes: int) -> tuple[fl
     """
     was_training = network.training
     network.eval()
-    told = torch.cat([network(inputs).argmax(1) for inputs in split.inputs.split(_BATCH)])
+    told = torch.cat([network(each.inputs).argmax(1) for each in split.batches(_BATCH)])
     network.train(was_training)
     seen = torch.bincount(split.targets, minlength=classes).tolist()
     hits = torch.bincount(split.targets[told == split.targets], minlength=classes).tolist()

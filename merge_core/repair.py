@@ -54,8 +54,8 @@ def norms_reestimated(
         draws: its generator.
     """
     fresh = copy.deepcopy(network)
-    batches = (each for each in split.inputs.split(batch_size) if len(each) > 1)
-    _renorm(fresh, (augment(inputs, draws) for inputs in batches))
+    batches = (each for each in split.batches(batch_size) if len(each) > 1)
+    _renorm(fresh, (augment(batch.inputs, draws) for batch in batches))
     return fresh.eval()
 
 

@@ -78,7 +78,7 @@ class Stages(Generic[Kind]):
     @property
     def example(self) -> Tensor:
         """A few inputs, to trace a network with."""
-        return self.data.heldout.inputs[:4]
+        return self.data.heldout.part(slice(4)).inputs
 
     def examples(self, stage: str) -> Split:
         """What a stage trains on: the training split, unless a run says otherwise."""

@@ -239,6 +239,6 @@ def mean_error(big: nn.Module, ensemble: nn.Module, data: Dataset) -> float:
     """Largest difference between the fresh big student and the teachers' mean, relative to it."""
     big.eval()
     ensemble.eval()
-    inputs = data.heldout.inputs[:256]
+    inputs = data.heldout.part(slice(256)).inputs
     expected = ensemble(inputs)
     return float((big(inputs) - expected).abs().max() / expected.abs().max())

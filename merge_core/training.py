@@ -156,15 +156,13 @@ def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
     """
     was_training = network.training
     network.eval()
-    loss = torch.zeros((), dtype=torch.float64, device=split.inputs.device)
-    hits = torch.zeros((), dtype=torch.int64, device=split.inputs.device)
-    for inputs, targets in zip(
-        split.inputs.split(_EVALUATION_BATCH), split.targets.split(_EVALUATION_BATCH), strict=True
-    ):
-        outputs = network(inputs)
-        loss += loss_of(outputs, targets).double() * len(inputs)
+    loss = torch.zeros((), dtype=torch.float64, device=split.device)
+    hits = torch.zeros((), dtype=torch.int64, device=split.device)
+    for batch in split.batches(_EVALUATION_BATCH):
+        outputs = network(batch.inputs)
+        loss += loss_of(outputs, batch.targets).double() * len(batch)
         if is_classification(split):
-            hits += (outputs.argmax(1) == targets).sum()
+            hits += (outputs.argmax(1) == batch.targets).sum()
     network.train(was_training)
     scores = {"loss": loss.item() / len(split)}
     if is_classification(split):
@@ -231,7 +229,7 @@ class Course:
             order: indices of the examples in the order in which they are seen; drawn by default.
         """
         job = self.job
-        device = job.train.inputs.device
+        device = job.train.device
         if order is None:
             order = torch.randperm(len(job.train), generator=job.draws, device=device)
         job.network.train()
@@ -245,23 +243,24 @@ class Course:
 
         Those of all others begin anew.
         """
-        job, batch = self.job, next(self._batches)
+        job = self.job
+        batch = job.train.part(next(self._batches))
         self.rate = rate_at(job.training, self.step, self.steps)
         for group in self.optimizer.param_groups:
             if not group.get("fixed"):
                 group["lr"] = self.rate
-        inputs = job.augment(job.train.inputs[batch], job.draws)
+        inputs = job.augment(batch.inputs, job.draws)
         if inputs.dim() == 4:
             inputs = inputs.contiguous(memory_format=self._layout)
-        targets = job.train.targets[batch]
         outputs = job.network(inputs)
-        loss = loss_of(outputs, targets)
+        loss = loss_of(outputs, batch.targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         self._losses.append(loss.detach())
         with torch.no_grad():
             self._loss += self._losses[-1].double() * len(batch)
             if is_classification(job.train):
+                targets = batch.targets
                 classes = targets.argmax(1) if targets.is_floating_point() else targets
                 self._hits += (outputs.argmax(1) == classes).sum()
         self._seen += len(batch)

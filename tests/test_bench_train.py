@@ -8,8 +8,8 @@ from PIL import Image, ImageOps
 from torchvision.transforms import functional
 
 from merge_core import bench_train
-from merge_core.data import augmentation
-from merge_core.data.pools import IMAGENET, normalised
+from merge_core.data import Normalisation, augmentation
+from merge_core.data.pools import IMAGENET
 from merge_core.devices import generator
 from merge_core.errors import DeviceError
 from merge_core.presets import find_preset
@@ -25,9 +25,8 @@ def test_a_batch_is_changed_as_pictures_are_one_by_one() -> None:
     count, side, reach = 64, 32, 4
     mean, deviation = map(list, IMAGENET)
     pool = bench_train.pool(count)
-    found = augmentation("flips and shifts")(
-        normalised(pool.images, IMAGENET), generator(1, "draws")
-    )
+    pixels = Normalisation.of(*IMAGENET).numbers(pool.images)
+    found = augmentation("flips and shifts")(pixels, generator(1, "draws"))
     draws = generator(1, "draws")
     coins = torch.rand(count, generator=draws) < 0.5
     offsets = torch.randint(2 * reach + 1, (2, count), generator=draws)
@@ -47,9 +46,10 @@ def test_the_plain_pictures_are_those_of_the_pool() -> None:
     pool = bench_train.pool(8)
     pictures = bench_train.Pictures(pool)
     pictures.change.transforms = pictures.change.transforms[2:]  # without crop and flip
+    expected = Normalisation.of(*IMAGENET).numbers(pool.images)
     assert len(pictures) == 8
     for number, (pixels, label) in enumerate(pictures[i] for i in range(8)):
-        assert torch.equal(pixels, normalised(pool.images[number : number + 1], IMAGENET)[0])
+        assert torch.equal(pixels, expected[number])
         assert label == pool.labels[number]
 
 

@@ -200,7 +200,7 @@ def test_more_images_than_memory_are_refused(
     write_tree(tmp_path / "pets", {"": 20})
 
     class Memory:
-        available = 40 * 8 * 8 * 3 * 5 - 1
+        available = 40 * 8 * 8 * 3 - 1
 
     monkeypatch.setattr(pools.psutil, "virtual_memory", Memory)
     refused(lambda: load(IMAGES, 0, tmp_path), "memory", "data.side")

@@ -211,16 +211,20 @@ def test_a_diverging_network_is_named() -> None:
         list(fit_together(jobs))
 
 
+@pytest.mark.parametrize("at_once", [1, 2])
 @pytest.mark.parametrize("make", [sine_job, image_job])
-def test_networks_can_be_looked_at_after_every_epoch(make: Callable[..., Job]) -> None:
+def test_networks_can_be_looked_at_after_every_epoch(
+    make: Callable[..., Job], at_once: int
+) -> None:
     """What they have learned after an epoch is what a training of one epoch learns."""
     training = Training(epochs=2, batch_size=32, learning_rate=0.02, rate="constant")
     jobs = [make(number, training) for number in range(2)]
-    after_one = []
-    for event in fit_together(jobs):
+    after_one = [{}, {}]
+    for event in fit_together(jobs, at_once):
         event.write_back()
-        if event.epoch == 1:
-            after_one = [copy.deepcopy(job.network.state_dict()) for job in jobs]
+        for number in event.networks:
+            if event.epoch == 1:
+                after_one[number] = copy.deepcopy(jobs[number].network.state_dict())
     short = [make(number, replace(training, epochs=1)) for number in range(2)]
     list(fit_together(short))
     for seen, job, one in zip(after_one, jobs, short, strict=True):

@@ -56,8 +56,7 @@ class Situation:
         self.stage = ""
         self.done = 0
         few = comparison.examples
-        train = Split(data.train.inputs[:few], data.train.targets[:few])
-        self.seen = Dataset(train, data.heldout, data.test)
+        self.seen = Dataset(data.train.part(slice(few)), data.heldout, data.test)
         self.setting = Setting(
             recipe=comparison,
             data=data,
@@ -109,11 +108,10 @@ class Situation:
 
     def _on(self, network: nn.Module, split: Split) -> dict[str, float]:
         sums: dict[str, float] = {}
-        pairs = zip(split.inputs.split(_BATCH), split.targets.split(_BATCH), strict=True)
-        for inputs, targets in pairs:
-            for name, value in evaluate(network, Split(inputs, targets)).items():
-                sums[name] = sums.get(name, 0.0) + value * len(inputs)
-            self.advance(len(inputs))
+        for batch in split.batches(_BATCH):
+            for name, value in evaluate(network, batch).items():
+                sums[name] = sums.get(name, 0.0) + value * len(batch)
+            self.advance(len(batch))
         scores = {name: total / len(split) for name, total in sums.items()}
         if not torch.tensor(scores["loss"]).isfinite():
             raise DivergedError(

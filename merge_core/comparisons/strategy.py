@@ -136,4 +136,4 @@ def _on_the_line(here: Situation) -> dict[str, Split]:
     """What the networks between two teachers are evaluated on: so many that it takes no hours."""
     test = here.seen.test
     few = here.comparison.examples
-    return {"train": here.seen.train, "test": Split(test.inputs[:few], test.targets[:few])}
+    return {"train": here.seen.train, "test": test.part(slice(few))}

@@ -124,7 +124,7 @@ class _Stream:
 
     def __init__(self, course: Course) -> None:
         self._course = course
-        device = course.job.train.inputs.device
+        device = course.job.train.device
         self._source = torch if device.type == "cpu" else torch.get_device_module(device)
         self._state = torch.empty(0)
 

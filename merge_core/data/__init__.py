@@ -12,11 +12,11 @@ from merge_core.data.generated import sine, textures
 from merge_core.data.own import own_images
 from merge_core.data.photographs import photos
 from merge_core.data.published import cifar10, cifar100, digits, mnist
-from merge_core.data.splits import Dataset, Split, given
+from merge_core.data.splits import Dataset, Normalisation, Split, given
 from merge_core.devices import generator
 from merge_core.recipes import Data
 
-__all__ = ["Dataset", "Split", "augmentation", "load"]
+__all__ = ["Dataset", "Normalisation", "Split", "augmentation", "load"]
 
 
 def load(data: Data, seed: int, directory: Path) -> Dataset:

@@ -7,12 +7,13 @@ import torch
 from torch import Tensor
 
 from merge_core.data.augmentations import turned
-from merge_core.data.splits import Dataset, Split
+from merge_core.data.splits import Dataset, Normalisation, Split
 
 PATCH, GRID_ROWS, GRID_COLUMNS = 32, 2, 3
 _BLOCKS = 5  # every region is cut into 5×5 blocks
 _MARGIN = 4  # pixels between blocks, so that no two splits share or touch a pixel
 _BLOCKS_OF_SPLIT = (15, 5, 5)  # of the 25 blocks of a region: train, held-out, test
+_NORMALISATION = Normalisation.of([0.45] * 3, [0.27] * 3)
 
 
 def photos(sizes: list[int], draws: torch.Generator) -> Dataset:
@@ -38,8 +39,8 @@ def photos(sizes: list[int], draws: torch.Generator) -> Dataset:
             image = photographs[photograph]
             top, left = block_corner(image.shape[:2], region, block, places[i].tolist())
             patches[i] = image[top : top + PATCH, left : left + PATCH]
-        images = torch.from_numpy(patches).permute(0, 3, 1, 2).float()
-        return Split(turned((images / 255 - 0.45) / 0.27, draws), labels)
+        images = torch.from_numpy(patches).permute(0, 3, 1, 2).contiguous()
+        return Split(turned(images, draws), labels, _NORMALISATION)
 
     parts = order.split(_BLOCKS_OF_SPLIT, dim=1)
     return Dataset(*(split(n, blocks) for n, blocks in zip(sizes, parts, strict=True)))

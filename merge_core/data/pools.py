@@ -1,4 +1,4 @@
-"""Pools of images as bytes, of which the chosen ones become three splits of numbers."""
+"""Pools of images as bytes, of which the chosen ones become three splits."""
 
 from dataclasses import dataclass
 from typing import Protocol
@@ -7,7 +7,7 @@ import psutil
 import torch
 from torch import Tensor
 
-from merge_core.data.splits import Dataset, Split, drawn
+from merge_core.data.splits import Dataset, Normalisation, Split, drawn
 from merge_core.errors import DataError
 from merge_core.recipes import Data
 
@@ -15,8 +15,6 @@ Statistics = tuple[tuple[float, ...], tuple[float, ...]]
 """Mean and standard deviation of each colour, of pixels from 0 to 1."""
 
 IMAGENET: Statistics = ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-
-_BYTES_PER_NUMBER = 5  # the byte itself and the float32 that it becomes
 
 
 class Pool(Protocol):
@@ -68,23 +66,18 @@ def divided(
         parts = drawn(count, (train, heldout), draws, data.name)
         parts += drawn(own_test, (test,), draws, data.name)
         pools = (learn, learn, report)
+    normalisation = Normalisation.of(*statistics)
     return Dataset(
         *(
-            Split(normalised(pool.pixels(part), statistics), pool.labels[part])
+            Split(pool.pixels(part), pool.labels[part], normalisation)
             for pool, part in zip(pools, parts, strict=True)
         )
     )
 
 
-def normalised(pixels: Tensor, statistics: Statistics) -> Tensor:
-    """float32 `(n, channels, side, side)` from uint8, each colour by its mean and deviation."""
-    mean, deviation = (torch.tensor(each).view(1, -1, 1, 1) for each in statistics)
-    return pixels.float().div_(255).sub_(mean).div_(deviation)
-
-
 def _fits(data: Data, examples: int) -> None:
     shape = data.shape
-    needed = examples * shape.channels * shape.side**2 * _BYTES_PER_NUMBER
+    needed = examples * shape.channels * shape.side**2  # a byte for each
     free = psutil.virtual_memory().available
     if needed > free:
         raise DataError(

@@ -1,6 +1,6 @@
 """Examples in three splits, and how a pool of examples is cut into them."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -10,22 +10,76 @@ from merge_core.errors import DataError
 
 
 @dataclass(frozen=True)
-class Split:
-    """Examples: `inputs (n, ...)` float32 with their targets.
+class Normalisation:
+    """How pixels become numbers: (pixel / 255 − mean) / deviation.
 
-    `targets` are `(n,)` int64 classes, `(n, 1)` float32 numbers, or `(n, classes)` float32
-    probabilities of classes.
+    Attributes:
+        mean, deviation: of each colour, of pixels from 0 to 1; `(channels, 1, 1)` float32.
     """
 
-    inputs: Tensor
+    mean: Tensor
+    deviation: Tensor
+
+    @classmethod
+    def of(cls, mean: Sequence[float], deviation: Sequence[float]) -> "Normalisation":
+        """With one number for each colour."""
+        return cls(*(torch.tensor(each).view(-1, 1, 1) for each in (mean, deviation)))
+
+    def numbers(self, pixels: Tensor) -> Tensor:
+        """float32 from uint8, both `(n, channels, height, width)`."""
+        return pixels.float().div_(255).sub_(self.mean).div_(self.deviation)
+
+    def to(self, device: str) -> "Normalisation":
+        """The same on `device`."""
+        return Normalisation(self.mean.to(device), self.deviation.to(device))
+
+
+@dataclass(frozen=True)
+class Split:
+    """Examples: inputs with their targets.
+
+    Images are kept as the bytes that they came as, in a quarter of the memory that numbers take,
+    and become numbers wherever they are looked at: ask for a part before its inputs.
+
+    Attributes:
+        stored: `(n, ...)` float32 numbers, or uint8 pixels where there is a normalisation.
+        targets: `(n,)` int64 classes, `(n, 1)` float32 numbers, or `(n, classes)` float32
+            probabilities of classes.
+        normalisation: makes numbers of pixels.
+    """
+
+    stored: Tensor
     targets: Tensor
+    normalisation: Normalisation | None = None
+
+    @property
+    def inputs(self) -> Tensor:
+        """What networks take, `(n, ...)` float32; made of all pixels each time it is asked for."""
+        if self.normalisation is None:
+            return self.stored
+        return self.normalisation.numbers(self.stored)
 
     def __len__(self) -> int:
-        return len(self.inputs)
+        return len(self.stored)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the examples lie."""
+        return self.stored.device
+
+    def part(self, which: slice | Tensor) -> "Split":
+        """Some of the examples, by a slice or by their numbers `(k,)` int64."""
+        return Split(self.stored[which], self.targets[which], self.normalisation)
+
+    def batches(self, size: int) -> Iterator["Split"]:
+        """All examples in order, `size` at a time; the last part may be smaller."""
+        for start in range(0, len(self), size):
+            yield self.part(slice(start, start + size))
 
     def to(self, device: str) -> "Split":
         """The same examples on `device`."""
-        return Split(self.inputs.to(device), self.targets.to(device))
+        normalisation = None if self.normalisation is None else self.normalisation.to(device)
+        return Split(self.stored.to(device), self.targets.to(device), normalisation)
 
 
 @dataclass(frozen=True)
@@ -51,8 +105,7 @@ class Dataset:
     def halves(self) -> tuple[Split, Split]:
         """The training split in two disjoint halves, for teachers that saw different examples."""
         middle = len(self.train) // 2
-        inputs, targets = self.train.inputs, self.train.targets
-        return Split(inputs[:middle], targets[:middle]), Split(inputs[middle:], targets[middle:])
+        return self.train.part(slice(middle)), self.train.part(slice(middle, None))
 
     def to(self, device: str) -> "Dataset":
         """The same data set on `device`."""

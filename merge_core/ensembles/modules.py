@@ -9,9 +9,6 @@ from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 from merge_core.channels import scales_of
 from merge_core.training import Alone, Job, loss_of
 
-AT_ONCE = 16
-"""On a processor. A larger stack has larger grouped convolutions, which are not faster."""
-
 
 def fits(job: Job) -> bool:
     """Whether a job can be trained here: nothing draws or learns beside its network's weights."""
@@ -61,16 +58,12 @@ class Modules:
 
     def step(self, batch: slice, step: int, rates: Tensor) -> None:
         """One step of every network on a part of its order, at its rate `(networks, 1)`."""
-        chosen = [order[batch] for order in self.orders]
-        inputs = torch.stack(
-            [
-                job.augment(job.train.inputs[mine], job.draws)
-                for job, mine in zip(self.jobs, chosen, strict=True)
-            ]
-        )
-        targets = torch.stack(
-            [job.train.targets[mine] for job, mine in zip(self.jobs, chosen, strict=True)]
-        )
+        chosen = [
+            (job, job.train.part(order[batch]))
+            for job, order in zip(self.jobs, self.orders, strict=True)
+        ]
+        inputs = torch.stack([job.augment(mine.inputs, job.draws) for job, mine in chosen])
+        targets = torch.stack([mine.targets for _, mine in chosen])
         gradients, (losses, self.buffers) = self.gradients(
             self.parameters, self.buffers, inputs, targets
         )

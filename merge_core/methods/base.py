@@ -43,13 +43,13 @@ class Surroundings:
     @property
     def example(self) -> Tensor:
         """A few inputs, to trace networks with."""
-        return self.data.heldout.inputs[:4]
+        return self.data.heldout.part(slice(4)).inputs
 
     def batches(self) -> Iterator[Tensor]:
         """The training inputs that statistics are measured on, unchanged, a batch at a time."""
-        for inputs in self.data.train.inputs[: self.examples].split(_BATCH):
+        for batch in self.data.train.part(slice(self.examples)).batches(_BATCH):
             self.pulse()
-            yield inputs
+            yield batch.inputs
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,6 @@ import torch
 from torch import nn
 
 from merge_core.channels import ChannelGraph
-from merge_core.data import Split
 from merge_core.events import Event, Progress
 from merge_core.methods.base import Merged, Setting, weighted_mean
 from merge_core.training import evaluate
@@ -27,7 +26,7 @@ def merge(
     """
     grid = list(simplex(len(teachers)))
     heldout = setting.data.heldout
-    examples = Split(heldout.inputs[: setting.examples], heldout.targets[: setting.examples])
+    examples = heldout.part(slice(setting.examples))
     losses = []
     for step, weights in enumerate(grid):
         setting.pulse()

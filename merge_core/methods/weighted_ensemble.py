@@ -56,7 +56,7 @@ def merge(
         return value
 
     search.step(loss)  # pyright: ignore[reportArgumentType] (torch asks for a float)
-    device = setting.data.train.inputs.device
+    device = setting.data.train.device
     weights = torch.softmax(logits.detach(), 0).float().to(device)
     network = WeightedOutputs([copy.deepcopy(teacher) for teacher in teachers], weights)
     return Merged(network=network, learned={"weights": weights})

@@ -73,7 +73,7 @@ def selected(
         random: a control: keep random channels instead, all else alike.
     """
     train = setting.data.train
-    some = Split(train.inputs[: setting.examples], train.targets[: setting.examples])
+    some = train.part(slice(setting.examples))
     fits = not is_classification(train)
     with counted() as counter:
         big = concatenate(teachers, graph)
