@@ -3,15 +3,17 @@
 The browsers are real WebSocket sessions that speak Streamlit's protocol, without a browser's
 drawing: each opens the page Gates of a run, and its parts are drawn again and again as the server
 asks for it. Goals: no error, no lost command, 95 % of answers within 2 s, and no run slower than
-its fair share of the machine by more than a quarter. With five browsers or fewer, each may cost the
-server 15 % of a core; more of them are drawn for less often.
+its fair share of the machine by more than a quarter. Other programs of the machine make runs slow,
+too, so it is also told how evenly those at work shared the processor time that they had. With five
+browsers or fewer, each may cost the server 15 % of a core; more of them are drawn for less often.
 """
 
 import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -35,6 +37,8 @@ EPOCHS = "12"
 SETTINGS = {"teacher.epochs": EPOCHS, "gating.epochs": EPOCHS, "fine_tune.epochs": EPOCHS}
 PATIENCE = 60.0
 """Seconds after which an answer of the server counts as an error."""
+LOOK_SECONDS = 0.5
+"""From one look at all runs to the next: looking takes the processor from what is measured."""
 
 
 @dataclass
@@ -125,6 +129,8 @@ class Outcome:
         commands: that were given.
         lost: that were never answered.
         slower: by how much the slowest run's time with a worker exceeds the mean, as a fraction.
+        less: by how much the run with the smallest part of the processor time fell short of an
+            equal share of what the runs beside it had, as a fraction.
         core: what the server took of a core, for each browser, as a fraction.
         seconds: from the first start to the end of the last run.
     """
@@ -136,6 +142,7 @@ class Outcome:
     commands: int
     lost: int
     slower: float
+    less: float
     core: float
     seconds: float
 
@@ -154,6 +161,7 @@ class Outcome:
         )
         slower, most = f"{100 * self.slower:+.0f} %", f"{100 * SHARE_GOAL:+.0f} %"
         yield f"| slowest run over the mean | {slower} | {most} |"
+        yield f"| least processor time under an equal share | {-100 * self.less:+.0f} % | |"
         yield f"| the server, for each browser | {100 * self.core:.1f} % of a core | {CORE_GOAL} |"
         yield f"| all merges | {self.seconds:.0f} s | |"
 
@@ -192,7 +200,8 @@ def measure(watchers: int = 30, merges: int = 12, home: Path | None = None) -> O
         threads = [threading.Thread(target=each.watch, daemon=True) for each in crowd]
         for thread in threads:
             thread.start()
-        given = _steer(store, names)
+        shares = Shares()
+        given = _steer(store, names, shares)
         seconds, core = time.monotonic() - begun, _cpu(server) - before
         over.set()
         for thread in threads:
@@ -212,6 +221,7 @@ def measure(watchers: int = 30, merges: int = 12, home: Path | None = None) -> O
         commands=len(given),
         lost=lost,
         slower=max(took) / statistics.mean(took) - 1,
+        less=shares.less(),
         core=core / seconds / watchers,
         seconds=seconds,
     )
@@ -223,12 +233,56 @@ def _cpu(process: psutil.Process) -> float:
     return times.user + times.system
 
 
-def _steer(store: Store, names: list[str]) -> list[tuple[str, int]]:
+@dataclass
+class Shares:
+    """How the workers shared the processor: unlike times, it does not move with other programs.
+
+    Attributes:
+        seen: worker → seconds of a core that it has had so far.
+        had: worker → seconds of a core that it had between looks.
+        fair: worker → seconds that it would have had if all at work had had the same.
+    """
+
+    seen: dict[int, float] = field(default_factory=dict)
+    had: dict[int, float] = field(default_factory=dict)
+    fair: dict[int, float] = field(default_factory=dict)
+
+    def look(self, taken: Mapping[int, float]) -> None:
+        """Add what the workers, known by their process, have had since the last look.
+
+        Args:
+            taken: worker → seconds of a core since its start. Who is new since the last look, or
+                gone, was at work for a part of the time, which is left out.
+        """
+        spans = {pid: taken[pid] - self.seen[pid] for pid in taken if pid in self.seen}
+        if spans.keys() == taken.keys() == self.seen.keys():
+            for pid, span in spans.items():
+                self.had[pid] = self.had.get(pid, 0.0) + span
+                self.fair[pid] = self.fair.get(pid, 0.0) + statistics.mean(spans.values())
+        self.seen = dict(taken)
+
+    def less(self) -> float:
+        """By how much the worker that fared worst fell short of its share, as a fraction."""
+        return max((1 - self.had[pid] / fair for pid, fair in self.fair.items() if fair), default=0)
+
+
+def _taken(turns: Turns) -> dict[int, float]:
+    """What every worker has had of the processor, in seconds of a core."""
+    found = {}
+    for turn in turns.all():
+        if turn.pid is not None:
+            with suppress(psutil.Error):
+                found[turn.pid] = _cpu(psutil.Process(turn.pid))
+    return found
+
+
+def _steer(store: Store, names: list[str], shares: Shares) -> list[tuple[str, int]]:
     """See every run through, and steer each once: pause, go on, another learning rate."""
     given: list[tuple[str, int]] = []
     steered: set[str] = set()
     while not all(queue.ended(store, name) for name in names):
         queue.dispatch(store)
+        shares.look(_taken(Turns(store.home)))
         for name in names:
             if name in steered:
                 continue
@@ -242,5 +296,5 @@ def _steer(store: Store, names: list[str]) -> list[tuple[str, int]]:
             except StoreError:  # it has ended meanwhile
                 pass
             steered.add(name)
-        time.sleep(0.1)
+        time.sleep(LOOK_SECONDS)
     return given

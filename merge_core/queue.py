@@ -6,8 +6,9 @@ killed at any moment: a run whose start it did not get to note is found by its l
 worker for it would find the lock and leave.
 
 A GPU has one run at a time. On the CPU, runs share the cores: those of small networks take one
-thread each, others all of them, and `NETWELD_SLOTS` sets how many share them instead. A paused run
-leaves its place on the CPU to others.
+thread each, others all of them, and `NETWELD_SLOTS` sets how many share them instead. A run that
+has been paused for a while leaves its place on the CPU to others; it goes on at once when told to,
+even if they must share then.
 
 First come, first served among the runs of one owner; between owners, whoever has the fewest
 running goes first, then whoever has had the least of late.
@@ -35,6 +36,10 @@ LOCK_SECONDS = 5.0
 
 WAIT_SECONDS = 0.1
 """From one look at a run to the next."""
+
+PAUSE_SECONDS = 30.0
+"""How long a worker may have paused in all before its place goes to others. Whoever pauses to look
+and think goes on in a moment, and would share the cores with a run that began meanwhile."""
 
 Standing = Literal["waiting", "busy", "over"]
 
@@ -173,7 +178,15 @@ def wait(store: Store, name: str) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class Crowd:
-    """Everybody's turns at one moment, and what may start next."""
+    """Everybody's turns at one moment, and what may start next.
+
+    Attributes:
+        waiting: turns without a worker, in the order of asking.
+        busy: turns with one.
+        paused: runs of these that have been paused for so long that their place is free.
+        spent: what each owner has had.
+        limits: what each may have.
+    """
 
     waiting: Sequence[Turn]
     busy: Sequence[Turn]
@@ -246,9 +259,12 @@ def _crowd(store: Store, turns: Turns, *, clean: bool) -> Crowd:
 
 
 def _paused(store: Store, name: str) -> bool:
+    """Whether a run is paused, and has been for a while."""
     try:
         with store.open(name) as reader:
-            return reader.status()["state"] == "paused"
+            if reader.status()["state"] != "paused":
+                return False
+            return reader.sessions()[-1]["paused"] >= PAUSE_SECONDS
     except StoreError:
         return False
 

@@ -15,8 +15,8 @@ from merge_core import launch, places, queue
 from merge_core.errors import NetweldError, StoreError
 from merge_core.recipes import Comparison, Recipe
 from merge_core.store import RunReader, RunSummary, Store
+from merge_core.views import queued
 from merge_core.views.comparisons import comparison_label, comparisons_of, pickable
-from merge_core.views.queued import place
 from merge_core.views.runs import ALIVE, duration, run_label, stage_title
 from pages import identity, pace
 
@@ -399,9 +399,18 @@ def state_note(summary: RunSummary) -> None:
             st.error(f"This run failed. {summary.message}", icon=":material/error:")
 
 
+@st.cache_data(ttl=FRESH, max_entries=8, show_spinner=False)
+def _places(home: str) -> dict[str, queued.Place]:
+    """Run → where it is in the queue; all viewers of a moment share one reading of it.
+
+    In a workshop most of them look at runs that wait, and the queue is played through for it.
+    """
+    return {found.run: found for found in queued.places(Store(Path(home)))}
+
+
 def _waiting(name: str) -> str:
     """Where a run is that has not begun."""
-    found = place(Store(), name)
+    found = _places(str(places.home())).get(name)
     if found is None:
         return "This run waits for its worker to start; that takes a few seconds."
     return (

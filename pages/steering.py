@@ -6,7 +6,7 @@ from functools import partial
 
 import streamlit as st
 
-from merge_core import commanding, forking, launch
+from merge_core import commanding, forking, launch, queue
 from merge_core.errors import NetweldError, StoreError
 from merge_core.recipes import Recipe
 from merge_core.schedules import Schedule
@@ -83,9 +83,12 @@ def panel(reader: RunReader, found: Steerable | None) -> None:
     if found is None or not found.alive or (found.at == "after" and found.state != "paused"):
         shared.state_note(shared.picked_summary())
         return
+    refusal = identity.refusal(reader.name)
     with st.container(border=True, key="steering"):
         _progress(found, reader)
-        _buttons(found, reader.name)
+        if refusal:
+            st.caption(refusal)
+        _buttons(found, reader.name, refusal)
         _log(found, reader)
 
 
@@ -112,13 +115,26 @@ def _progress(found: Steerable, reader: RunReader) -> None:
     st.progress(min(found.step / total, 1.0) if total else 0.0, text=" · ".join(parts))
 
 
-def _buttons(found: Steerable, name: str) -> None:
-    """Every command; those that would be of no use now say why."""
+def _buttons(found: Steerable, name: str, refusal: str) -> None:
+    """Every command; those that would be of no use now say why.
+
+    Args:
+        found: the run.
+        name: of the run.
+        refusal: why the visitor may not command it; empty where they may.
+    """
     serial = st.session_state.get(SERIAL, 0)
     paused = found.state == "paused"
     with st.container(horizontal=True):
         for verb, label, icon, give, what in (
-            ("pause", "Pause", "pause", commanding.pause, "Computes nothing until told to go on."),
+            (
+                "pause",
+                "Pause",
+                "pause",
+                commanding.pause,
+                f"Computes nothing until told to go on. After {queue.PAUSE_SECONDS:g} s of pauses "
+                f"its place on the processor is free for others.",
+            ),
             (
                 "step",
                 "One epoch",
@@ -142,7 +158,7 @@ def _buttons(found: Steerable, name: str) -> None:
                 "Ends the worker. Resume on the page Merge goes on from the last checkpoint.",
             ),
         ):
-            why = identity.refusal(name) or found.refusal(verb)
+            why = refusal or found.refusal(verb)
             sent = any(each.verb == verb for each in found.pending)
             st.button(
                 f"{label} …" if sent else label,
@@ -158,7 +174,7 @@ def _buttons(found: Steerable, name: str) -> None:
             "Undo",
             icon=":material/undo:",
             key=f"undo-{serial}",
-            disabled=not steers or bool(identity.refusal(name)),
+            disabled=not steers or bool(refusal),
             help=f"Returns to before “{words(steers[-1])}”: stops this run, which can be resumed, "
             f"and forks it from its checkpoint before the change."
             if steers
@@ -215,7 +231,7 @@ def change() -> None:
         if late:
             st.caption(f"Epoch {epoch} has begun; choose epoch {found.begun + 1} or a later one.")
         give = (_schedule if what == "lambda" else _rate)(found, reader, epoch)
-        why = found.refusal(what)
+        why = identity.refusal(name) or found.refusal(what)
         if not why and late:
             why = "What has been trained stays as it is."
         if not why and give is None:

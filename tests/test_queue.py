@@ -17,12 +17,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 from made_up_run import recipe
 
-from merge_core import inspected, launch, owners, processes, queue
+from merge_core import (
+    carriers,
+    inspected,
+    lab_work,
+    launch,
+    owners,
+    processes,
+    queue,
+    search_work,
+    tabled,
+)
+from merge_core.carriers import Asked
 from merge_core.cli import queueing
 from merge_core.errors import StoreError
+from merge_core.lab import Lab, LabFile
 from merge_core.owners import Visitor
 from merge_core.presets import find_preset
 from merge_core.queue import Crowd
+from merge_core.repetitions import Results
+from merge_core.search import Search, SearchFile
 from merge_core.store import Limits, Spent, Store, Turn, Turns, held
 from merge_core.views import queued
 
@@ -232,6 +246,29 @@ def test_a_waiting_run_knows_its_place_and_can_be_taken_out(
     assert queued.places(store) == []
 
 
+def test_a_short_pause_keeps_the_place(store: Store, monkeypatch: pytest.MonkeyPatch):
+    """Only who has paused for long makes room, and who goes on has a place again."""
+    monkeypatch.setenv("NETWELD_SLOTS", "1")
+    monkeypatch.setattr(queue, "PAUSE_SECONDS", 0.3)
+    paused = store.create(recipe(), "cpu")
+    Turns(store.home).ask(paused, "user:a", device="cpu", threads=1, data="", after=0)
+    with store.writer(paused) as writer:
+        second, started = launch.begin(store, recipe(), "cpu")
+        assert not started
+        writer.pause()
+        assert queue.dispatch(store) == []
+        time.sleep(0.3)
+        writer.heartbeat()
+        assert queue.crowd(store).paused == {paused}
+        writer.go_on()
+        assert queue.crowd(store).paused == frozenset()
+        assert queue.dispatch(store) == []
+        writer.pause()
+        assert queue.dispatch(store) == [second]
+        queue.wait(store, second)
+        writer.finish("stopped")
+
+
 def test_only_its_owner_commands_a_run(store: Store, monkeypatch: pytest.MonkeyPatch):
     workers(monkeypatch, 30.0)
     acts_as(monkeypatch, "browser:a")
@@ -342,10 +379,10 @@ def test_many_dispatchers_start_every_run_once(store: Store, monkeypatch: pytest
 def test_no_process_survives_stop_all(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """A run, one that waits, a run that does not listen, and a network that is being inspected."""
+    """Runs of which one waits and one does not listen, an inspection, a table, a lab, a search."""
     monkeypatch.setenv("NETWELD_SLOTS", "2")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    workers(monkeypatch, 0.2)
+    workers(monkeypatch, 0.5)
     polite, _ = launch.begin(store, recipe(), "cpu")
     source = (
         processes.WORKER[1]
@@ -354,24 +391,34 @@ def test_no_process_survives_stop_all(
             "    for event", "    signal.pthread_sigmask(signal.SIG_BLOCK, [15])\n    for event"
         )
     )
-    monkeypatch.setattr(processes, "WORKER", ("-c", source.replace("PAUSE = 0.2", "PAUSE = 600")))
+    monkeypatch.setattr(processes, "WORKER", ("-c", source.replace("PAUSE = 0.5", "PAUSE = 600")))
     deaf, _ = launch.begin(store, recipe(), "cpu")
     waiting, _ = launch.begin(store, recipe(), "cpu")
     for name in (polite, deaf):
         with store.open(name) as reader:
             until(lambda reader=reader: reader.status()["state"] == "running")
     time.sleep(0.5)
+    endless = recipe().changed({"teacher.epochs": "100000"})
+    lab, search = LabFile(Lab.usual(endless, "growth", (1, 1))), SearchFile(Search(recipe=endless))
+    asked = Asked(seed=0, n=1, device="cpu", data="", workers=1, run=polite)
+    carriers_of = {
+        Results(endless, "epochs").path: tabled.begin(endless, "epochs", 1),
+        lab.path: lab_work.begin(lab),
+        search.path: search_work.begin(search, asked),  # its teachers are those of a run at work
+    }
     inspection = inspected.start("resnet18")
     monkeypatch.setattr(queueing, "PATIENCE_SECONDS", 5.0)
+    until(lambda: len(processes.computing(store)) == 8)  # a table and a lab have workers of theirs
     pids = {process.pid for process in processes.computing(store)}
-    assert len(pids) == 3
-    assert inspection.process.pid in pids
+    assert pids > {inspection.process.pid, *(each.pid for each in carriers_of.values())}
     with inspection.errors:
         assert queueing.stop_all(store) == 0
     assert "1 runs that waited" in capsys.readouterr().out
     assert not pids & {p.pid for p in psutil.process_iter() if p.status() != psutil.STATUS_ZOMBIE}
     states = {run.name: run.state for run in store.runs()}
     assert states == {polite: "stopped", deaf: "lost", waiting: "stopped"}
+    ends = [carriers.progress_of(path) for path in carriers_of]
+    assert [end and end.state for end in ends] == ["stopped"] * 3
     assert queue.dispatch(store) == []
 
 
