@@ -76,6 +76,29 @@ class Progress:
     started: float
 
 
+@dataclass(frozen=True, kw_only=True)
+class Carried:
+    """A table, a lab or a search as it is now.
+
+    Attributes:
+        path: its file.
+        progress: how far who works on it is; None where nobody has.
+    """
+
+    path: Path
+    progress: Progress | None = None
+
+    @property
+    def name(self) -> str:
+        """What it is called in the address: the name of its file."""
+        return self.path.stem
+
+    @property
+    def running(self) -> bool:
+        """Whether somebody works on it."""
+        return self.progress is not None and self.progress.state == "running"
+
+
 def folder(table: Path) -> Path:
     """Where the lock and the progress of a table lie."""
     return table.with_suffix("")

@@ -1,11 +1,11 @@
 """`netweld lab`: one recipe under many λ schedules at once."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from merge_core import lab_work, launch
+from merge_core.cli.options import DataDirectory, OneDevice, Settings, Workers
 from merge_core.cli.settings import pairs
 from merge_core.cli.tables import console, new_table, number
 from merge_core.cli.working import show_work
@@ -34,18 +34,10 @@ def lab(
     ] = "growth",
     seeds: Annotated[int, typer.Option(min=1, help="How many seeds each schedule has.")] = 1,
     seed: Annotated[int, typer.Option(min=0, help="The first of them.")] = 0,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda or mps.")] = "cpu",
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Where data sets lie.", envvar="NETWELD_DATA"),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a setting of the recipe.", metavar="KEY=VALUE"),
-    ] = None,
-    workers: Annotated[
-        int, typer.Option(min=0, help="How many processes; 0 for one on each core.")
-    ] = 0,
+    device: OneDevice = "cpu",
+    data: DataDirectory = None,
+    settings: Settings = None,
+    workers: Workers = 0,
 ) -> None:
     """Train one recipe under a grid of λ schedules at once, and print the best of them.
 

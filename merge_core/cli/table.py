@@ -9,6 +9,7 @@ from typing import Annotated
 import typer
 
 from merge_core import launch, tabled
+from merge_core.cli.options import DataDirectory, OneDevice, Settings, Workers
 from merge_core.cli.settings import pairs
 from merge_core.cli.tables import console, new_table
 from merge_core.cli.working import show_work
@@ -47,15 +48,9 @@ def table(
         str, typer.Option(help="What every strategy has the same of: epochs or flops.")
     ] = "epochs",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first repetition.")] = 0,
-    device: Annotated[str, typer.Option(help="Where to compute: cpu, cuda or mps.")] = "cpu",
-    data: Annotated[
-        Path | None,
-        typer.Option("--data", help="Where data sets lie.", envvar="NETWELD_DATA"),
-    ] = None,
-    settings: Annotated[
-        list[str] | None,
-        typer.Option("--set", help="Change a setting of the recipe.", metavar="KEY=VALUE"),
-    ] = None,
+    device: OneDevice = "cpu",
+    data: DataDirectory = None,
+    settings: Settings = None,
     csv: Annotated[
         Path | None, typer.Option("--csv", help="Write every row to this file.", metavar="FILE")
     ] = None,
@@ -67,9 +62,7 @@ def table(
         str,
         typer.Option("--of", help="The strategy that is compared with each other, pair by pair."),
     ] = "student",
-    workers: Annotated[
-        int, typer.Option(min=0, help="How many processes; 0 for one on each core.")
-    ] = 0,
+    workers: Workers = 0,
 ) -> None:
     """Repeat an experiment with every strategy at one budget, and show the spread.
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pandas as pd
 
 from merge_core import linefile
-from merge_core.carriers import Progress, progress_of
+from merge_core.carriers import Carried, progress_of
 from merge_core.errors import NetweldError
 from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
@@ -42,34 +42,22 @@ _NEAR = 0.025  # how far beside its place a peak may be
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table:
+class Table(Carried):
     """One table as it is now.
 
     Attributes:
-        path: its file.
         sample: whether it came with netweld.
         recipe: what is repeated; its seed is 0.
         budget: what all strategies have the same of.
         rows: what is finished, by seed.
         sessions: when and where that was computed; empty where that was not written down.
-        progress: how far who works on it is; None where nobody has.
     """
 
-    path: Path
     sample: bool
     recipe: Recipe
     budget: Budget
     rows: tuple[Row, ...]
     sessions: tuple[Session, ...]
-    progress: Progress | None
-
-    @property
-    def name(self) -> str:
-        return self.path.stem
-
-    @property
-    def running(self) -> bool:
-        return self.progress is not None and self.progress.state == "running"
 
     @property
     def metric(self) -> str:

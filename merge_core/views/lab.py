@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from merge_core import linefile
-from merge_core.carriers import Progress, progress_of
+from merge_core.carriers import Carried, progress_of
 from merge_core.errors import NetweldError
 from merge_core.lab import (
     MEASURES,
@@ -29,30 +29,16 @@ from merge_core.views.runs import recipe_title
 
 
 @dataclass(frozen=True, kw_only=True)
-class LabNow:
+class LabNow(Carried):
     """One lab as it is now.
 
     Attributes:
-        path: its file.
         lab: what it is.
         rows: what is finished, in the order in which it came.
-        progress: how far who works on it is; None where nobody has.
     """
 
-    path: Path
     lab: Lab
     rows: tuple[Row, ...]
-    progress: Progress | None = None
-
-    @property
-    def name(self) -> str:
-        """What it is called in the address: the name of its file."""
-        return self.path.stem
-
-    @property
-    def running(self) -> bool:
-        """Whether somebody works on it."""
-        return self.progress is not None and self.progress.state == "running"
 
     @property
     def seeds(self) -> list[int]:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pandas as pd
 
 from merge_core import linefile
-from merge_core.carriers import Progress, progress_of
+from merge_core.carriers import Carried, progress_of
 from merge_core.errors import NetweldError
 from merge_core.recipes import Recipe
 from merge_core.schedules import TITLES
@@ -34,30 +34,16 @@ CAUTION = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class SearchNow:
+class SearchNow(Carried):
     """One search as it is now.
 
     Attributes:
-        path: its file.
         search: what it is.
         trials: those that are over, by number.
-        progress: how far who works on it is; None where nobody has.
     """
 
-    path: Path
     search: Search
     trials: tuple[Trial, ...]
-    progress: Progress | None = None
-
-    @property
-    def name(self) -> str:
-        """What it is called in the address: the name of its file."""
-        return self.path.stem
-
-    @property
-    def running(self) -> bool:
-        """Whether somebody works on it."""
-        return self.progress is not None and self.progress.state == "running"
 
     @property
     def best(self) -> Trial | None:
