@@ -1,13 +1,15 @@
-"""The page Lab in a real Chromium: a click on the landscape shows that schedule alone."""
+"""The page Lab in a real Chromium: a landscape that is clicked, and a search."""
 
 from collections.abc import Iterator
 
 import fake_labs
+import fake_searches
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from merge_core.store import Store
 from merge_core.views.lab import cell_text
+from merge_core.views.search import SearchNow, findings, read_search
 
 pytestmark = pytest.mark.browser
 
@@ -18,6 +20,18 @@ def page(browser: Browser) -> Iterator[Page]:
     context.set_default_timeout(60_000)
     yield context.new_page()
     context.close()
+
+
+def sees_search(page: Page, now: SearchNow) -> None:
+    """The picked search is there with all its parts."""
+    picked = page.get_by_role("combobox", name="Search", exact=True)
+    expect(picked).to_have_value(now.name, timeout=60_000)
+    for chart in ("trial-scores", "trial-map"):
+        expect(page.locator(f".st-key-{chart} canvas").first).to_be_visible(timeout=60_000)
+    expect(page.get_by_text(findings(now).replace("**", ""))).to_be_visible()
+    expect(page.get_by_text("These schedules failed")).to_be_visible()
+    expect(page.get_by_role("button", name="Start a full merge")).to_be_enabled()
+    expect(page.get_by_test_id("stException")).to_have_count(0)
 
 
 def test_a_clicked_schedule_is_shown_and_both_tabs_see_the_lab(
@@ -44,3 +58,13 @@ def test_a_clicked_schedule_is_shown_and_both_tabs_see_the_lab(
     expect(other.locator("h3")).to_have_text(cell_text(lab, lab.paper), timeout=60_000)
     for each in (page, other):
         expect(each.get_by_test_id("stException")).to_have_count(0)
+
+
+def test_a_search_is_drawn_and_a_reload_shows_it_again(
+    page: Page, address: str, store: Store
+) -> None:
+    now = read_search(fake_searches.make(store.home).path)
+    page.goto(f"{address}/lab?how=Search+the+schedule&search={now.name}")
+    sees_search(page, now)
+    page.reload()
+    sees_search(page, now)
