@@ -231,9 +231,11 @@ def _agree(
     for dim, axis in enumerate(axes):
         if axis is None:
             continue
-        if len(places) > 1 and not bool(torch.isin(places[0][dim], places[1][dim]).any()):
-            return  # side by side
         still = (axis.space < 0).nonzero().flatten()
+        if not len(still):
+            return  # side by side
+        if len(places) > 1 and not bool(torch.isin(places[0][dim], places[1][dim]).any()):
+            return  # side by side, too: heads for different labels
         inner = [part.index_select(dim, still.to(part.device)) for part in inner]
     if inner[0].numel():
         _shared(name, inner)
