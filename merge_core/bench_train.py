@@ -3,8 +3,9 @@
     python -P -m merge_core.bench_train IMAGES REPEATS DEVICE
 
 ResNet20 learns from random bytes of CIFAR-10's shape: in the plain way (torchvision's transforms
-for each picture, a DataLoader with a worker for each core, float32, `loss.item()` in every step)
-and by `training.fit`, both with the paper's settings of a teacher. Then the big student learns by
+for each picture, a DataLoader with a worker for each core, float32, `loss.item()` in every step; in
+a process of its own, to which memory is given as the system does it, without `processes.HEAP`) and
+by `training.fit`, both with the paper's settings of a teacher. Then the big student learns by
 `training.fit`, with gates and without. Epochs are timed in turns, after one of each that does not
 count, and medians are compared: by the clock and, because that says little where other programs
 keep the cores busy, in processor time of the process and its workers. Goals: at least 1.4 times the
@@ -18,9 +19,11 @@ a large tensor is copied.
 
 import copy
 import statistics
+import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -120,6 +123,46 @@ def plain(images: Arrays, training: Training, device: str, workers: int) -> Call
     return epoch
 
 
+@contextmanager
+def elsewhere(count: int, device: str, workers: int) -> Iterator[Callable[[], None]]:
+    """An epoch of the plain way in a process of its own, which ends with the context."""
+    environment = {
+        key: value for key, value in processes.environment().items() if value != processes.HEAP
+    }
+    command = [sys.executable, "-P", "-m", "merge_core.bench_train", "plain"]
+    with subprocess.Popen(
+        [*command, str(count), device, str(workers)],
+        env=environment,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        asked, answered = process.stdin, process.stdout
+        assert asked is not None
+        assert answered is not None
+
+        def epoch() -> None:
+            asked.write("epoch\n")
+            asked.flush()
+            if not answered.readline():
+                raise SystemExit("the plain loop has failed; see above")
+
+        yield epoch  # Popen closes the pipes and waits; without more to read the process ends
+
+
+def serve(count: int, device: str, workers: int) -> None:
+    """The other side of `elsewhere`: an epoch for every line that comes in."""
+    epoch = plain(pool(count), paper().teacher, device, workers)
+    for _ in sys.stdin:
+        epoch()
+        print("done", flush=True)
+
+
+def paper() -> Recipe:
+    """The recipe whose settings everything has."""
+    return find_preset("cifar100-resnet20", "paper").recipe
+
+
 def jobs(images: Arrays, recipe: Recipe, device: str) -> dict[str, Job]:
     """Our jobs: the plain way's, the big student without gates, the big student with gates."""
     train = Split(images.images, images.labels, Normalisation.of(*IMAGENET))
@@ -162,7 +205,7 @@ def epochs(job: Job) -> Callable[[], None]:
 
 def clocks() -> tuple[float, float]:
     """Seconds by the clock, and on the processor: of this process and of its workers."""
-    workers = (each.cpu_times() for each in psutil.Process().children())
+    workers = (each.cpu_times() for each in psutil.Process().children(recursive=True))
     processor = time.process_time() + sum(each.user + each.system for each in workers)
     return time.perf_counter(), processor
 
@@ -230,37 +273,35 @@ def memory_part(job: Job, seconds: float, device: str, repeats: int) -> str:
     )
 
 
-def measure(images: Arrays, repeats: int, device: str, workers: int) -> None:
+def measure(count: int, repeats: int, device: str, workers: int) -> None:
     """Measure and print everything.
 
     Args:
-        images: what an epoch learns from.
+        count: images that an epoch learns from.
         repeats: epochs of each kind that count.
         device: "cpu", "cuda" or "mps".
         workers: processes that prepare pictures for the plain loop; 0 for none.
     """
-    recipe = find_preset("cifar100-resnet20", "paper").recipe
-    turns = repeats + 1
+    recipe, turns = paper(), repeats + 1
     recipe = replace(recipe, teacher=recipe.teacher.over(turns), gating=recipe.gating.over(turns))
-    ours = jobs(images, recipe, device)
+    ours = jobs(pool(count), recipe, device)
     print(
         f"torch {torch.__version__}, {device}, {torch.get_num_threads()} threads, {workers} "
-        f"workers, load {psutil.getloadavg()[0]:.1f}; epochs of {len(images.labels)} images, "
+        f"workers, load {psutil.getloadavg()[0]:.1f}; epochs of {count} images, "
         f"medians of {repeats}",
         flush=True,
     )
-    slow, fast, ungated, gated = timed(
-        repeats,
-        plain(images, recipe.teacher, device, workers),
-        *(epochs(ours[name]) for name in ("alone", "ungated", "gated")),
-    )
+    with elsewhere(count, device, workers) as theirs:
+        slow, fast, ungated, gated = timed(
+            repeats, theirs, *(epochs(ours[name]) for name in ("alone", "ungated", "gated"))
+        )
     goal = GOAL_CUDA if device == "cuda" else GOAL
     for what, names, pair, least in (
         ("ResNet20", ("plain", "ours"), (slow, fast), goal),
         ("big student", ("ungated", "gated"), (ungated, gated), GATES_GOAL),
     ):
         for clock, before, after in zip(("clock", "processor"), *pair, strict=True):
-            count, ratio = len(images.labels), before / after
+            ratio = before / after
             print(
                 f"{what:11} {clock:9}  {names[0]:7} {count / before:7.0f} images/s   "
                 f"{names[1]:5} {count / after:7.0f} images/s   {ratio:5.2f} × as fast"
@@ -279,10 +320,13 @@ def main(count: int, repeats: int, wish: str) -> None:
     """
     device = devices.resolve(wish)
     count = count or (25_600 if device == "cuda" else 1280)
-    measure(pool(count), repeats, device, processes.available_cores())
+    measure(count, repeats, device, processes.available_cores())
 
 
 if __name__ == "__main__":
+    if sys.argv[1] == "plain":
+        serve(int(sys.argv[2]), sys.argv[3], int(sys.argv[4]))
+        sys.exit()
     try:
         main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3])
     except DeviceError as error:

@@ -76,6 +76,19 @@ def is_worker(pid: int, run: str) -> bool:
         return True
 
 
+_KEPT = 2**32  # bytes, more than any tensor
+HEAP = ":".join(
+    f"glibc.malloc.{name}={value}"
+    for name, value in (("hugetlb", 1), ("mmap_threshold", _KEPT), ("trim_threshold", _KEPT))
+)
+"""For the C library of Linux (glibc, from 2.35): memory in huge pages, kept for the next step.
+
+Every step of a training asks for the same large tensors. A process that gives their memory back
+asks for it again page by page; with this ResNet20 learns 1.1 times as fast on a processor, and the
+process holds on to the most that it ever had. Other systems pass it over.
+"""
+
+
 def environment(threads: int | None = None) -> dict[str, str]:
     """The environment of a process that computes beside the dashboard.
 
@@ -83,6 +96,7 @@ def environment(threads: int | None = None) -> dict[str, str]:
         threads: how many it may use; as many as are available by default.
     """
     made = {
+        "GLIBC_TUNABLES": HEAP,
         **os.environ,
         "NETWELD_HOME": str(places.home()),
         "OMP_NUM_THREADS": str(threads or available_threads()),

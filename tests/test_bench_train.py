@@ -7,12 +7,11 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import functional
 
-from merge_core import bench_train
+from merge_core import bench_train, processes
 from merge_core.data import Normalisation, augmentation
 from merge_core.data.pools import IMAGENET
 from merge_core.devices import generator
 from merge_core.errors import DeviceError
-from merge_core.presets import find_preset
 
 
 def numbers(line: str) -> list[float]:
@@ -69,7 +68,7 @@ def test_traffic_is_what_operations_read_and_write() -> None:
 
 
 def test_a_tiny_measurement_says_everything(capsys: pytest.CaptureFixture[str]) -> None:
-    bench_train.measure(bench_train.pool(16), 1, "cpu", 0)
+    bench_train.measure(16, 1, "cpu", 0)
     said = capsys.readouterr().out.splitlines()
     assert "cpu" in said[0]
     for line in said[1:]:
@@ -81,11 +80,19 @@ def test_a_tiny_measurement_says_everything(capsys: pytest.CaptureFixture[str]) 
 
 
 def test_a_step_of_the_bench_moves_more_than_its_activations() -> None:
-    recipe = find_preset("cifar100-resnet20", "paper").recipe
-    job = bench_train.jobs(bench_train.pool(4), recipe, "cpu")["alone"]
+    job = bench_train.jobs(bench_train.pool(4), bench_train.paper(), "cpu")["alone"]
     activations = 4 * 4 * (7 * 16 * 32**2 + 6 * 32 * 16**2 + 6 * 64 * 8**2)
     assert bench_train.traffic(job) > 10 * activations
     assert "need" in bench_train.memory_part(job, 1.0, "cpu", 1)
+
+
+def test_processes_keep_their_memory_unless_somebody_says_otherwise(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.delenv("GLIBC_TUNABLES", raising=False)
+    assert "trim_threshold" in processes.environment()["GLIBC_TUNABLES"]
+    monkeypatch.setenv("GLIBC_TUNABLES", "mine")
+    assert processes.environment()["GLIBC_TUNABLES"] == "mine"
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
