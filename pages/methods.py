@@ -15,7 +15,15 @@ from merge_core.catalogue import METHOD_BY_KEY, METHODS
 from merge_core.plots.methods import by_method, by_seconds
 from merge_core.recipes import Comparison
 from merge_core.store import RunSummary, Store
-from merge_core.views.methods import about, conditions, findings, networks_text, offered, quick
+from merge_core.views.methods import (
+    about,
+    chance_text,
+    conditions,
+    findings,
+    networks_text,
+    offered,
+    quick,
+)
 from merge_core.views.outcomes import Outcomes, outcome_table, outcomes
 from merge_core.views.runs import ALIVE, recipe_title
 from pages import deleting, shared
@@ -103,6 +111,8 @@ def table(found: Outcomes, summary: RunSummary) -> None:
             for name in frame.columns[2:]
         },
     )
+    if sure := chance_text(found, summary.recipe.data.test):
+        st.caption(sure)
     shared.download(frame, key="methods-csv", file=f"{summary.name}-methods.csv")
 
 

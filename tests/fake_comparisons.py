@@ -56,7 +56,8 @@ def events(
         yield StagePlanned(stage=stage, epochs=0, steps=1, flops=1e6)
     yield StageStarted(stage="teachers")
     scores = {split: {"loss": 0.3, "accuracy": 0.9} for split in ("train", "heldout", "test")}
-    facts = {"scores": [scores, scores], "flops": 1e6}
+    chance = [{"error": 0.01, "minus": []}] * 2
+    facts = {"scores": [scores, scores], "chance": chance, "flops": 1e6}
     yield StageFinished(stage="teachers", scores={}, seconds=0.1, facts=facts)
     yield StageStarted(stage="alignment")
     facts = {
@@ -91,8 +92,12 @@ def method(key: str, number: int) -> dict:
         }
         for state, step in zip(states, (0.0, 0.2, 0.1), strict=False)
     }
+    minus = {state: scores["test"]["accuracy"] - 0.9 for state, scores in after.items()}
     return {
         "after": after,
+        "chance": {
+            state: {"error": 0.02, "minus": [[gain, 0.015]] * 2} for state, gain in minus.items()
+        },
         "best": "repaired" if "repaired" in after else "merged",
         "seconds": {"merge": 1.0, "repair": 2.0, "fine_tune": 4.0},
         "flops": 2e6 if size == "all networks" else 1e6,

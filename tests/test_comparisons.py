@@ -20,6 +20,7 @@ from merge_core.models import build
 from merge_core.recipes import Comparison, Recipe
 from merge_core.store import RunReader, Store
 from merge_core.training import evaluate, state_arrays
+from merge_core.views.outcomes import outcomes
 
 KEYS = ("uniform", "output_ensemble", "learned_gates")
 SPACES = {"digits": {"features.0.0": 12, "features.2.0": 24}, "sine": {"hidden": 100}}
@@ -161,6 +162,35 @@ def test_every_method_is_judged_in_every_state(reader: RunReader) -> None:
     assert told["uniform"]["training_flops"]["merge"] == 0
 
 
+def test_chance_is_that_of_the_test_examples(reader: RunReader) -> None:
+    """Against NumPy on what the stored networks answer, example by example."""
+    recipe, told = reader.comparison, facts(reader)
+    data = load(recipe.data, recipe.seed, Path("nowhere"))
+    inputs, targets = data.test.inputs, data.test.targets
+
+    def answers(network: nn.Module) -> np.ndarray:
+        with torch.no_grad():
+            outputs = network.eval()(inputs)
+        if recipe.metric == "accuracy":
+            return (outputs.argmax(1) == targets).double().numpy()
+        return (outputs - targets).square().mean(1).double().numpy()
+
+    own = [answers(build(recipe.model, seed, recipe.data.shape)) for seed in (0, 1)]
+    root = len(targets) ** 0.5
+    for values, chance in zip(own, told["teachers"]["chance"], strict=True):
+        assert chance == {"error": pytest.approx(values.std() / root, rel=1e-4), "minus": []}
+    for key in ("uniform", "learned_gates"):
+        network = build(recipe.model, 9, recipe.data.shape)
+        arrays = reader.artifact(key)
+        network.load_state_dict({name: torch.from_numpy(a.copy()) for name, a in arrays.items()})
+        values, chance = answers(network), told[key]["chance"][told[key]["best"]]
+        assert told[key]["chance"].keys() == told[key]["after"].keys()
+        assert chance["error"] == pytest.approx(values.std() / root, rel=1e-4)
+        for theirs, (gain, error) in zip(own, chance["minus"], strict=True):
+            assert gain == pytest.approx((values - theirs).mean(), rel=1e-3, abs=1e-6)
+            assert error == pytest.approx((values - theirs).std() / root, rel=1e-3, abs=1e-6)
+
+
 def test_a_method_s_network_is_the_one_that_was_best(reader: RunReader) -> None:
     recipe = reader.comparison
     data = load(recipe.data, recipe.seed, Path("nowhere"))
@@ -181,6 +211,10 @@ def test_the_tables_are_printed(reader: RunReader, capsys: pytest.CaptureFixture
     for first in ("Teacher A", "Teacher B", "Output ensemble", "Uniform average", "Learned gates"):
         assert first in rows
     assert "after 1 epoch" in out
+    found = outcomes(reader)
+    assert "Best minus" in out
+    assert out.count(" ± ") == 2 + sum(len(each.networks) + 1 for each in found.methods)
+    assert "± is one standard error" in out
     comparing.show_barrier(reader)
     out = capsys.readouterr().out
     assert out.count("Barrier ") == 2

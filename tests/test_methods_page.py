@@ -21,7 +21,7 @@ from merge_core.recipes import Comparison
 from merge_core.store import Store
 from merge_core.views.comparisons import comparisons_of, pickable
 from merge_core.views.methods import findings, offered, quick
-from merge_core.views.outcomes import outcome_table, outcomes
+from merge_core.views.outcomes import Chance, outcome_table, outcomes
 
 __all__ = ["store"]  # the fixture
 
@@ -59,6 +59,9 @@ def test_outcomes_are_what_was_stored(store: Store) -> None:
         for network in method.networks:
             for split in ("train", "heldout", "test"):
                 assert network.scores[split] == stored["after"][network.state][split]["accuracy"]
+            told = stored["chance"][network.state]
+            gain, error = told["minus"][0]
+            assert network.chance == Chance(error=told["error"], gain=gain, gain_error=error)
     (uniform,) = [each for each in found.methods if each.card.key == "uniform"]
     seconds = [network.seconds for network in uniform.networks]
     assert seconds == [1.0, 3.0, 7.0]  # each state counts what it rests on

@@ -1,6 +1,7 @@
 """`netweld compare` and `netweld barrier`: what they are asked, and what they print."""
 
-from collections.abc import Iterator, Mapping, Sequence
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from merge_core.cli.tables import console, new_table, number, took
 from merge_core.errors import RecipeError, StoreError
 from merge_core.recipes import Comparison
 from merge_core.store import RunReader, Store
+from merge_core.views.methods import chance_text
+from merge_core.views.outcomes import Outcomes, outcomes
 from merge_core.views.runs import flops_text
 
 STATES = {"merged": "merged", "repaired": "repaired", "fine_tuned": "fine-tuned"}
@@ -81,56 +84,70 @@ def _methods(text: str, teachers: int) -> tuple[str, ...]:
 
 def show_scores(reader: RunReader) -> None:
     """The table of teachers and methods, and the sentence of every method that failed."""
-    comparison = reader.comparison
-    metric = comparison.metric
-    over = {row["stage"]: row for row in reader.stages() if row["finished"] is not None}
+    comparison, found = reader.comparison, outcomes(reader)
+    over = {row["stage"]: row["facts"] for row in reader.stages() if row["finished"] is not None}
     tuned = comparison.fine_tune.epochs
     words = {key: word for key, word in STATES.items() if tuned or key != "fine_tuned"}
     if tuned:
         words["fine_tuned"] = f"after {tuned} epoch{'s' if tuned > 1 else ''}"
     heads = [f"{split}\n{word}" for split in SPLITS.values() for word in words.values()]
-    numbers = [*heads, "Seconds", "Test-time\nwork", "Training\nwork"]
-    table = new_table(f"{metric.capitalize()} of", *numbers, numbers=numbers)
-    for cells in _rows(comparison.teachers, over, list(words), metric):
+    than = f"Best minus\n{found.best_teacher.label}" if found.teachers else "Best minus"
+    numbers = [*heads, than, "Seconds", "Test-time\nwork", "Training\nwork"]
+    table = new_table(f"{found.metric.capitalize()} of", *numbers, numbers=numbers)
+    for cells in _rows(found, over, list(words)):
         table.add_row(*cells)
     if table.rows:
         console.print(table)
-        if not comparison.of:
-            typer.echo(
-                "The teachers come from files and may have learned from the held-out examples; "
-                "only the test scores are sure to be of examples that nothing has seen."
-            )
-    for key, row in over.items():
-        if "error" in row["facts"]:
-            typer.echo(f"{METHOD_BY_KEY[key].title} failed: {row['facts']['error']}")
+        for sentence in (chance_text(found, comparison.data.test), _unsure(comparison)):
+            if sentence:
+                typer.echo(sentence)
+    for key, sentence in found.failed.items():
+        typer.echo(f"{METHOD_BY_KEY[key].title} failed: {sentence}")
+
+
+def _unsure(comparison: Comparison) -> str:
+    if comparison.of:
+        return ""
+    return (
+        "The teachers come from files and may have learned from the held-out examples; only the "
+        "test scores are sure to be of examples that nothing has seen."
+    )
 
 
 def _rows(
-    teachers: Sequence[str], over: Mapping[str, Mapping[str, Any]], states: list[str], metric: str
+    found: Outcomes, over: Mapping[str, Mapping[str, Any]], states: list[str]
 ) -> Iterator[list[str]]:
     blank = [""] * (len(states) - 1)
-    facts = over.get("teachers", {}).get("facts", {})
-    for label, scores in zip(teachers, facts.get("scores", ()), strict=False):
-        cells = [[number(scores[split][metric]), *blank] for split in SPLITS]
-        yield [f"Teacher {label}", *cells[0], *cells[1], "", flops_text(facts["flops"]), ""]
-    keys = [key for key in over if key in METHOD_BY_KEY]
-    keys.sort(key=lambda key: METHOD_BY_KEY[key].size != "all networks")  # what costs more, first
-    for key in keys:
-        facts = over[key]["facts"]
-        if "error" in facts:
-            continue
-        after = facts["after"]
+    for teacher in found.teachers:
+        heldout, test = number(teacher.scores["heldout"]), number(teacher.scores["test"])
+        cells = [heldout, *blank, f"{test}{_give_or_take(teacher.error)}", *blank]
+        yield [f"Teacher {teacher.label}", *cells, "", "", flops_text(teacher.flops), ""]
+    by_key = {method.card.key: method for method in found.methods}
+    methods = [by_key[key] for key in over if key in by_key]
+    methods.sort(key=lambda each: each.card.size != "all networks")  # what costs more, first
+    for method in methods:
+        after = {network.state: network for network in method.networks}
+        facts, chance = over[method.card.key], method.best.chance
         yield [
-            METHOD_BY_KEY[key].title,
+            method.card.title,
+            *(number(after[key].scores["heldout"]) if key in after else "" for key in states),
             *(
-                number(after[state][split][metric]) if state in after else ""
-                for split in SPLITS
-                for state in states
+                f"{number(after[key].scores['test'])}{_give_or_take(after[key].chance.error)}"
+                if key in after
+                else ""
+                for key in states
             ),
+            ""
+            if math.isnan(chance.gain)
+            else f"{chance.gain:+.3g}{_give_or_take(chance.gain_error)}".replace("-", "−"),
             took(sum(facts["seconds"].values())),
-            flops_text(facts["flops"]),
+            flops_text(method.flops),
             flops_text(sum(facts["training_flops"].values())),
         ]
+
+
+def _give_or_take(error: float) -> str:
+    return "" if math.isnan(error) else f" ± {error:.2g}"
 
 
 def show_barrier(reader: RunReader) -> None:

@@ -14,7 +14,7 @@ from merge_core.views.runs import (
     duration,
 )
 
-WIDE = 160
+WIDE = 200
 """Columns where the output is not a terminal, so that no name in a file or a pipe is cut."""
 
 console = Console(

@@ -61,6 +61,7 @@ class _Trial:
         self.here = here
         self.networks: dict[str, nn.Module] = {}
         self.after: dict[str, Scores] = {}
+        self.chance: dict[str, dict[str, Any]] = {}
         self.seconds: dict[str, float] = {}
         self.training_flops: dict[str, float] = {}
         self.facts: dict[str, Any] = {}
@@ -89,7 +90,8 @@ class _Trial:
         """The network as a step has left it, judged."""
         self.seconds[step] = time.perf_counter() - start
         self.networks[state] = network
-        self.after[state] = self.here.judged(network)
+        self.after[state], each = self.here.judged(network)
+        self.chance[state] = self.here.chance(each)
 
     def finished(self, seconds: float) -> StageFinished:
         """The scores of the stage are those without repair; its network is the best of all."""
@@ -102,6 +104,7 @@ class _Trial:
             arrays=state_arrays(self.networks[best]),
             facts={
                 "after": self.after,
+                "chance": self.chance,
                 "best": best,
                 "seconds": self.seconds,
                 "flops": networks * self.here.forward,

@@ -1,5 +1,6 @@
 """A comparison's methods in words: what was found, under which conditions, what each method is."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -37,6 +38,18 @@ def findings(found: Outcomes) -> str:
     if chose := [f"{each.card.title} ({each.alone})" for each in found.methods if each.alone]:
         parts.append(f"These hardly merged, they chose one teacher: {', '.join(chose)}.")
     return " ".join(parts)
+
+
+def chance_text(found: Outcomes, examples: int) -> str:
+    """What the ± of a comparison's table is; empty where none is known."""
+    if not found.teachers or math.isnan(found.teachers[0].error):
+        return ""
+    return (
+        f"± is one standard error that comes from testing on {examples:,} examples and not on all "
+        f"there could be; differences from teacher {found.best_teacher.label}, the best on "
+        f"held-out examples, are taken example by example. Other teachers and other seeds scatter "
+        f"more."
+    )
 
 
 def networks_text(comparison: Comparison) -> str:

@@ -1,5 +1,6 @@
 """A comparison's teachers and methods: their scores and costs, as they were stored."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -27,6 +28,24 @@ _WEIGHING = (
 
 
 @dataclass(frozen=True, kw_only=True)
+class Chance:
+    """How far a test score may be off because the test examples are a sample of all examples.
+
+    It tells nothing of other teachers or other seeds. NaN where a comparison of an earlier version
+    did not keep it.
+
+    Attributes:
+        error: standard error of the test score.
+        gain: test score minus that of the best teacher on held-out.
+        gain_error: standard error of the gain, from the differences example by example.
+    """
+
+    error: float
+    gain: float
+    gain_error: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class Teacher:
     """A teacher as it is.
 
@@ -34,11 +53,13 @@ class Teacher:
         label: its name in the comparison, e.g. "A".
         scores: split → score.
         flops: of a forward pass of one example.
+        error: standard error of its test score, as in `Chance`.
     """
 
     label: str
     scores: Mapping[str, float]
     flops: float
+    error: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +70,13 @@ class Network:
         state: a key of `STATES`.
         scores: split → score.
         seconds: to make this network out of the teachers, without steps that it does not rest on.
+        chance: how sure its test score is.
     """
 
     state: str
     scores: Mapping[str, float]
     seconds: float
+    chance: Chance
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,7 +121,7 @@ class Outcomes:
     @property
     def best_teacher(self) -> Teacher:
         """The teacher that is best on held-out; there must be one."""
-        return max(self.teachers, key=lambda teacher: self.worth(teacher.scores["heldout"]))
+        return best_of(self.teachers, self.metric)
 
     @property
     def ensemble(self) -> Outcome | None:
@@ -112,12 +135,20 @@ class Outcomes:
         return next((each for each in merges if not each.alone), None)
 
 
+def best_of(teachers: Sequence[Teacher], metric: str) -> Teacher:
+    """The teacher that is best on held-out, the first of several."""
+    sign = 1 if metric == "accuracy" else -1
+    return max(teachers, key=lambda teacher: sign * teacher.scores["heldout"])
+
+
 def outcomes(reader: RunReader) -> Outcomes:
     """Read the scores and costs of a comparison's teachers and of the methods that are over."""
     comparison = reader.comparison
     over = {row["stage"]: row["facts"] for row in reader.stages() if row["finished"] is not None}
+    teachers = _teachers(over["teachers"], comparison) if "teachers" in over else ()
+    best = teachers.index(best_of(teachers, comparison.metric)) if teachers else 0
     methods = [
-        _outcome(METHOD_BY_KEY[key], facts, comparison)
+        _outcome(METHOD_BY_KEY[key], facts, comparison, best)
         for key, facts in over.items()
         if key in METHOD_BY_KEY and "error" not in facts
     ]
@@ -125,25 +156,34 @@ def outcomes(reader: RunReader) -> Outcomes:
     methods.sort(key=lambda each: sign * each.best.scores["heldout"])
     return Outcomes(
         metric=comparison.metric,
-        teachers=_teachers(over["teachers"], comparison) if "teachers" in over else (),
+        teachers=teachers,
         methods=tuple(methods),
         failed={key: facts["error"] for key, facts in over.items() if "error" in facts},
     )
 
 
 def _teachers(facts: Mapping[str, Any], comparison: Comparison) -> tuple[Teacher, ...]:
+    errors = [each["error"] for each in facts.get("chance", ())]
     return tuple(
-        Teacher(label=label, scores=_scores(scores, comparison), flops=facts["flops"])
-        for label, scores in zip(comparison.teachers, facts["scores"], strict=True)
+        Teacher(
+            label=label,
+            scores=_scores(scores, comparison),
+            flops=facts["flops"],
+            error=errors[number] if errors else math.nan,
+        )
+        for number, (label, scores) in enumerate(
+            zip(comparison.teachers, facts["scores"], strict=True)
+        )
     )
 
 
-def _outcome(card: Card, facts: Mapping[str, Any], comparison: Comparison) -> Outcome:
+def _outcome(card: Card, facts: Mapping[str, Any], comparison: Comparison, best: int) -> Outcome:
     networks = {
         state: Network(
             state=state,
             scores=_scores(facts["after"][state], comparison),
             seconds=_seconds(facts, state),
+            chance=_chance(facts, state, best),
         )
         for state in STATES
         if state in facts["after"]
@@ -155,6 +195,16 @@ def _outcome(card: Card, facts: Mapping[str, Any], comparison: Comparison) -> Ou
         flops=facts["flops"],
         alone=_alone(card, facts, comparison.teachers),
     )
+
+
+def _chance(facts: Mapping[str, Any], state: str, best: int) -> Chance:
+    """Of a state's network, against the teacher with that number."""
+    told = facts.get("chance", {}).get(state)
+    if not told or not told["minus"]:
+        error = told["error"] if told else math.nan
+        return Chance(error=error, gain=math.nan, gain_error=math.nan)
+    gain, gain_error = told["minus"][best]
+    return Chance(error=told["error"], gain=gain, gain_error=gain_error)
 
 
 def _scores(stored: Mapping[str, Mapping[str, float]], comparison: Comparison) -> dict[str, float]:
@@ -189,11 +239,15 @@ def _seconds(facts: Mapping[str, Any], state: str) -> float:
 def outcome_table(found: Outcomes) -> pd.DataFrame:
     """One row per network: every number of the charts, in the words of a page."""
     heads = {split: f"{words.capitalize()} {found.metric}" for split, words in SPLITS.items()}
+    gain = f"Test, minus teacher {found.best_teacher.label}" if found.teachers else "Test, minus"
     rows = [
         {
             "Network": f"Teacher {teacher.label}",
             "State": "as it is",
             **{head: teacher.scores[split] for split, head in heads.items()},
+            "± test": teacher.error,
+            gain: None,
+            "± of it": None,
             "Seconds to make": None,
             "MFLOP of a prediction": teacher.flops / 1e6,
         }
@@ -204,10 +258,14 @@ def outcome_table(found: Outcomes) -> pd.DataFrame:
             "Network": method.card.title,
             "State": STATES[network.state],
             **{head: network.scores[split] for split, head in heads.items()},
+            "± test": network.chance.error,
+            gain: network.chance.gain,
+            "± of it": network.chance.gain_error,
             "Seconds to make": network.seconds,
             "MFLOP of a prediction": method.flops / 1e6,
         }
         for method in found.methods
         for network in method.networks
     ]
-    return pd.DataFrame(rows).astype({"Seconds to make": float})
+    empty = (gain, "± of it", "Seconds to make")  # of teachers
+    return pd.DataFrame(rows).astype(dict.fromkeys(empty, float))
