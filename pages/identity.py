@@ -108,6 +108,7 @@ def _corner() -> None:
     who = visitor()
     if not who.instructor:
         with st.expander("Instructor", icon=":material/school:"):
+            st.caption(f"You are `{who.owner}`: an instructor knows your runs by that.")
             st.text_input(
                 "Key",
                 type="password",
@@ -136,11 +137,13 @@ def _try_key() -> None:
 def _queue(store: Store) -> None:
     """Everybody's turns, and a button that ends the waiting."""
     try:
-        frame = queue_frame(store)
+        frame = queue_frame(store, brief=True)[["Turn", "Run", "Owner"]]
         waiting = sum(turn != "has it" for turn in frame["Turn"].tolist())
         st.markdown(f"**Queue**: {len(frame) - waiting} with a worker, {waiting} waiting.")
         if len(frame):
-            st.dataframe(frame, hide_index=True, key="queue", alt="Who has a turn, and who waits")
+            st.dataframe(
+                frame, hide_index=True, key="queue", alt="Who has a turn, who waits, and how long"
+            )
         if st.button(
             "Clear the queue",
             icon=":material/delete_sweep:",

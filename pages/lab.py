@@ -175,7 +175,7 @@ def picture(now: LabNow, cell: Cell) -> None:
     lab = now.lab
     measure = st.segmented_control(
         "Show", list(MEASURES), format_func=MEASURES.__getitem__, default="tuned_heldout",
-        required=True, key="measure", persist_state="session",
+        required=True, key="measure", persist_state="session", wrap=True,
     )  # fmt: skip
     values = landscape(lab, now.rows, measure)
     scores = measure.endswith("heldout")

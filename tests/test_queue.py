@@ -226,6 +226,9 @@ def test_a_waiting_run_knows_its_place_and_can_be_taken_out(
     assert found is not None
     assert (found.ahead, found.seconds) == (1, None)
     assert found.words == "Waits for its turn (1 before it)"
+    assert found.brief == "1 before"
+    assert replace(found, ahead=0, seconds=40.0).brief == "next, 40 s"
+    assert replace(found, ahead=None).brief == "limit"
     assert queued.place(store, names[0]) is None
     assert list(queued.queue_frame(store)["Run"]) == [names[0], names[2], names[1]]
     with pytest.raises(StoreError, match="somebody else's"):

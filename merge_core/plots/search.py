@@ -47,7 +47,7 @@ def trial_scores(search: Search, trials: Sequence[Trial]) -> Option:
         "toolbox": TOOLBOX,
         "tooltip": {"trigger": "item", "confine": True, "formatter": "{a}<br/>trial, score: {c}"},
         "legend": {"top": 0, "left": 0},
-        "grid": {"left": 28, "right": 24, "top": 40, "bottom": 36, "containLabel": True},
+        "grid": {"left": 40, "right": 24, "top": 40, "bottom": 36, "containLabel": True},
         "xAxis": {
             "type": "value",
             "name": "trial",
@@ -172,7 +172,6 @@ def _mark(search: Search, trial: Trial, numbers: Numbers, best: Trial | None) ->
             "formatter": ", ".join(names),
             "position": "top" if trial == best else "left",
             "fontSize": 13,
-            "color": SELECTED if trial == best else NEUTRAL,
         },
     }
     if trial == best:

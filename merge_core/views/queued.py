@@ -46,6 +46,14 @@ class Place:
             return f"Waits for its turn ({before})"
         return f"Waits for its turn ({before}, about {duration(self.seconds)})"
 
+    @property
+    def brief(self) -> str:
+        """The same where there is room for few words only: "next", "2 before, 40 s"."""
+        if self.ahead is None:
+            return "limit"
+        before = "next" if self.ahead == 0 else f"{self.ahead} before"
+        return before if self.seconds is None else f"{before}, {duration(self.seconds)}"
+
 
 def place(store: Store, name: str) -> Place | None:
     """Where a run is in the queue; None when it does not wait."""
@@ -85,13 +93,15 @@ def places(store: Store) -> list[Place]:
     return found
 
 
-def queue_frame(store: Store) -> pd.DataFrame:
+def queue_frame(store: Store, *, brief: bool = False) -> pd.DataFrame:
     """Everybody's turns: those that run in the order of asking, then those that wait.
 
-    Columns: Run, Owner, Turn ("has it" or what `Place.words` says).
+    Columns: Run, Owner, Turn ("has it" or what `Place.words` says; `Place.brief` if asked for).
     """
     rows = [(turn.run, turn.owner, "has it") for turn in queue.crowd(store).busy]
-    rows += [(found.run, found.owner, found.words) for found in places(store)]
+    rows += [
+        (found.run, found.owner, found.brief if brief else found.words) for found in places(store)
+    ]
     return pd.DataFrame(rows, columns=["Run", "Owner", "Turn"])
 
 
