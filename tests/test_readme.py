@@ -3,6 +3,7 @@
 import json
 import re
 from functools import partial
+from itertools import dropwhile, takewhile
 from pathlib import Path
 
 import numpy as np
@@ -13,10 +14,12 @@ from merge_core.cli import results
 from merge_core.cli.commands import app
 from merge_core.presets import recipe_names
 from merge_core.store import Store
-from merge_core.views.compare import TITLES
+from merge_core.views.compare import TITLES, Table, command, read_table
+from merge_core.views.evidence import difference
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TABLES = sorted(places.samples().glob("tables/*.jsonl"))
 MAP = README[README.index("## Map") : README.index("## How to add")]
 
 
@@ -63,21 +66,49 @@ def test_the_table_is_the_sample_s(capsys: pytest.CaptureFixture[str]) -> None:
         assert sentence in " ".join(told)
 
 
-def test_the_table_of_sine_is_the_sample_s() -> None:
-    (file,) = places.samples().glob("tables/*.jsonl")
+@pytest.mark.parametrize("file", TABLES, ids=lambda path: path.stem)
+def test_a_table_that_comes_along_stands_below_its_command(file: Path) -> None:
+    """Figures from the file's own lines; the differences as the page Compare has them."""
     scores: dict[str, list[float]] = {}
     for line in filter(None, file.read_text().splitlines()):
         row = json.loads(line)
         if "strategy" in row:
             scores.setdefault(row["strategy"], []).append(row["test"])
-    told = {row[1].strip(): row[2:7] for row in map(cells, README.splitlines()) if len(row) == 10}
-    assert len(scores) == 14
-    for key, losses in scores.items():
-        assert len(losses) == 50
+    table = read_table(file)
+    _, found, after = re.sub(r" \\\n +", " ", README).partition(command(table))
+    assert found, f"the README lacks {command(table)}"
+    told = {title: figures for title, *figures in map(cells, first_table(after))}
+    assert told.keys() == {"strategy", *(TITLES[key] for key in scores)}
+    compared = {
+        each: column for column, each in enumerate(told["strategy"]) if each.endswith(" minus it")
+    }
+    assert compared
+    for key, values in scores.items():
+        assert len(values) == len(table.seeds)
         figures = (np.min, np.max, np.median, np.mean, partial(np.std, ddof=1))
-        mine = [f"{figure(losses):.3f}" for figure in figures]
-        assert [each.strip() for each in told[TITLES[key]]] == mine
+        mine = told[TITLES[key]]
+        assert mine[:5] == [f"{figure(values):.3f}" for figure in figures]
+        for first, column in compared.items():
+            assert mine[column] == minus(table, first.removesuffix(" minus it"), key)
+
+
+def minus(table: Table, first: str, other: str) -> str:
+    """What the README says of a paired difference: mean, interval, wins; of itself nothing."""
+    found = difference(table, first, other, "test")
+    if first == other or found is None:
+        return ""
+    figures = (found.mean.value, found.mean.low, found.mean.high)
+    points = table.metric == "accuracy"
+    mean, low, high = (f"{100 * x:+.1f}" if points else f"{x:+.3f}" for x in figures)
+    return f"{mean} ({low} to {high}), {found.wins}".replace("-", "−")
+
+
+def first_table(text: str) -> list[str]:
+    """The lines of the first table in a text, without its rule."""
+    lines = (line.strip() for line in text.splitlines())
+    rows = takewhile(lambda line: line.startswith("|"), dropwhile(lambda x: x[:1] != "|", lines))
+    return [row for row in rows if not row.startswith("| ---")]
 
 
 def cells(line: str) -> list[str]:
-    return line.split("|")
+    return [each.strip() for each in line.strip("|").split("|")]

@@ -111,9 +111,10 @@ def read_table(path: Path, sample: bool = False) -> Table:
 
 
 def table_files(home: Path, samples: Path) -> list[tuple[Path, bool]]:
-    """The files of all tables, the one that changed last first, then those of netweld itself."""
+    """The files of all tables, the one that changed last first; then netweld's, by their size."""
+    own = sorted(samples.glob("tables/*.jsonl"), key=lambda path: -path.stat().st_size)
     return [(path, False) for path in linefile.newest(home / "tables")] + [
-        (path, True) for path in sorted(samples.glob("tables/*.jsonl"))
+        (path, True) for path in own
     ]
 
 
