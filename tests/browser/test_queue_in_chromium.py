@@ -73,7 +73,7 @@ def test_three_people_one_place_and_an_instructor(browser: Browser, shared_addre
 
     instructor = visit(browser, f"{shared_address}/merge?run={running}")
     refused_to(instructor, running)
-    instructor.get_by_text("Instructor").click()
+    instructor.get_by_text("Instructor", exact=True).click()
     key = instructor.get_by_label("Key", exact=True)
     key.fill("cheese")
     key.press("Enter")
