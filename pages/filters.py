@@ -41,6 +41,7 @@ def pictures(layer: FirstLayer, channel: Channel | None) -> None:
             tuple(NORMALISE),
             format_func=NORMALISE.__getitem__,
             default="filter",
+            wrap=True,
             required=True,
             key="contrast",
             help="What the brightest colour stands for. Zero is always mid-grey.",

@@ -162,6 +162,17 @@ def test_strip_shows_test_scores_with_their_numbers(store: Store) -> None:
     assert any(trace.name == "returned" for trace in traces(figure))
 
 
+@pytest.mark.parametrize(("second", "place"), [(0.681, "top right"), (0.7, "top center")])
+def test_words_of_teachers_that_are_near_each_other_stand_apart(
+    store: Store, second: float, place: str
+) -> None:
+    with store.open(fake_runs.make(store, "textures")) as reader:
+        stages = stage_frame(reader)
+    stages.loc[stages["stage"] == "teacher_b", "test"] = second
+    (marks,) = [t for t in traces(strip(stages, "accuracy")) if t.mode == "markers+text"]
+    assert marks.textposition[:2] == ("top center", place)
+
+
 @pytest.mark.parametrize("stop", ["teacher_a", "teacher_b", "gates", "fine_tune"])
 def test_strip_of_a_run_on_its_way(store: Store, stop: str) -> None:
     name = fake_runs.make(store, "textures", state="stopped", stop=stop)

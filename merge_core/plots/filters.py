@@ -79,7 +79,7 @@ def filter_bands(
         to_pixels(band, scale) for band, scale in zip(bands, scales(bands, normalise), strict=True)
     ]
     rows = [-(-len(band) // columns) for band in bands]
-    heading = max(2, round(0.45 * tall))  # pixels above each band for its name
+    heading = max(2, round(0.9 * tall))  # above each band: its name must fit on a phone, too
     tops = np.cumsum([0] + [heading + count * tall for count in rows])[:-1] + heading
     canvas = np.zeros((int(tops[-1] + rows[-1] * tall), columns * wide, 4), np.uint8)
     places = []
@@ -155,6 +155,7 @@ def _outline(figure: go.Figure, top_left: np.ndarray, height: int, width: int) -
         textfont={"color": "white", "size": 12},
         unselected={"marker": {"opacity": 1}, "textfont": {"color": "white"}},
         textposition="middle center",
+        cliponaxis=False,  # those of the last column stand out of the picture
         hoverinfo="skip",
         name="kept",
     )

@@ -9,6 +9,8 @@ from merge_core.views.runs import score_text
 SPLITS = {"heldout": "held-out (chooses)", "test": "test (only reports)"}
 WIDE = 4
 """Losses that differ by more than this factor are drawn on a logarithmic axis."""
+_NEAR = 0.1
+"""Teachers whose scores differ by less than this part of all scores' span need room for words."""
 _SHORT = {
     "teacher_a": "Teacher A",
     "teacher_b": "Teacher B",
@@ -131,14 +133,19 @@ def _labels(shown: pd.DataFrame, metric: str) -> list[str]:
 
 
 def _label_places(shown: pd.DataFrame) -> list[str]:
-    """For each mark the side on which the merge's line leaves room for its words."""
-    places = ["top center"] * len(shown)
+    """For each mark the side on which its neighbours and the merge's line leave room for words."""
+    scores, near = shown["test"].tolist(), _NEAR * (shown["test"].max() - shown["test"].min())
+    places = [
+        "top right"
+        if index and role == "teacher" and abs(scores[index] - scores[index - 1]) < near
+        else "top center"
+        for index, role in enumerate(shown["role"])
+    ]
     way = [
         index
         for index, (role, score) in enumerate(zip(shown["role"], shown["test"], strict=True))
         if role == "merge" and not pd.isna(score)
     ]
-    scores = shown["test"].tolist()
     for before, here, after in zip([None, *way], way, [*way[1:], None], strict=False):
         falls = before is not None and scores[before] > scores[here]
         rises = after is not None and scores[after] > scores[here]
