@@ -20,6 +20,8 @@ from merge_core.views.runs import score_text
 
 ROW = 52
 """Pixels of a strategy's row."""
+_PAPER = 0.27
+"""Rows from a strategy's box down to the paper's figures, which stay clear of the next name."""
 WIDE = 6
 """Losses that differ by more than this factor are drawn on a logarithmic axis."""
 PUBLISHED = "#D55E00"
@@ -95,7 +97,7 @@ def _published(figure: go.Figure, found: Sequence[Spread]) -> None:
             continue
         figure.add_scatter(
             x=[theirs.min, theirs.max],
-            y=[row + 0.32, row + 0.32],
+            y=[row + _PAPER, row + _PAPER],
             mode="lines",
             line={"color": PUBLISHED, "width": 2},
             hoverinfo="skip",
@@ -106,7 +108,7 @@ def _published(figure: go.Figure, found: Sequence[Spread]) -> None:
         if told:
             figure.add_scatter(
                 x=[getattr(theirs, name) for _, theirs in told],
-                y=[row + 0.32 for row, _ in told],
+                y=[row + _PAPER for row, _ in told],
                 mode="markers",
                 name=f"paper's {name}" + (" (line: its range)" if name == "mean" else ""),
                 marker={

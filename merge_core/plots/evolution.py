@@ -161,7 +161,8 @@ def gate_evolution(
         "symbol": "none",
         "lineStyle": {"type": "dashed", "color": NEUTRAL, "width": 2},
         "label": {"formatter": "½", "position": "insideStartTop", "color": NEUTRAL},
-        "data": [{"yAxis": 0.5}],
+        # It ends where the mean does, whose name stands there and would be struck through.
+        "data": [[{"coord": [first - 0.5, 0.5]}, {"coord": [end, 0.5]}]],
     }
     lines = [line("mean", probability.mean(1), 1, "#009E73", 4) | {"markLine": half}]
     lines += [
