@@ -6,6 +6,7 @@ networks side by side, so one product per space and batch gives the sums within 
 """
 
 import inspect
+import math
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from merge_core.channels import ChannelGraph
 from merge_core.channels.rebuild import named_tensors
 from merge_core.errors import DataError, DivergedError, GraphError
 
-_AT_ONCE = 2**17  # numbers of one network: half a megabyte, which caches hold
 _APART = 16  # numbers between two rows, so that not all begin in the same place of the cache
+_GROUPS = 8  # of samples; threads share several products better than one with few rows
+_LONG = 4  # times as many samples as rows in a group: with fewer, one product is faster
 
 Place = tuple[str, str]
 """A space, and the weight at which it is read; "" for whichever reads it first."""
@@ -275,50 +277,36 @@ class _Reader(TorchFunctionMode):
 
 
 class _Sums:
-    """The sums of one space over all networks, around a point near the mean.
-
-    A batch is taken in parts that caches hold: what a network carries is copied beside what those
-    before it carried, and multiplied with itself and with theirs while it is at hand.
-    """
+    """The sums of one space over all networks, around a point near the mean."""
 
     def __init__(self, space: str, networks: int, size: int) -> None:
         self.space, self.networks, self.size = space, networks, size
         self.count = 0
-        self.shape = torch.Size()  # of a network's values of one batch, (size, examples, ...)
-        self.parts: list[Tensor] = []  # of one batch, (networks * size, examples, ...) each
-        self.shift = torch.empty(0)  # (networks * size,), the mean of the first part
-        self.total = torch.empty(0)  # (networks * size,) float64
-        self.products = torch.empty(0)  # its blocks above the diagonal and on it, float64
+        self.rows = torch.empty(0)  # one batch, (networks * size, examples, ...)
+        self.groups = 1  # in which its samples are multiplied
+        self.shift = torch.empty(0)  # (networks * size,), the mean of the first batch
+        self.total = torch.empty(0)  # (networks * size,) float64, of rows
+        self.products = torch.empty(0)  # (networks * size, networks * size) float64
 
     def put(self, network: int, value: Tensor) -> None:
-        """Take a network's values (size, examples, ...) of a batch, the first network first."""
+        """Take a network's values (size, ...) of a batch; the last network's turn adds them up."""
         if network == 0:
             self._make_room(value)
-        elif value.shape != self.shape:
+        rows = self.rows[network * self.size : (network + 1) * self.size]
+        shift = self.shift[network * self.size : (network + 1) * self.size]
+        if self.count == 0:
+            shift.copy_(value.mean(tuple(range(1, value.dim())), dtype=shift.dtype))
+        if rows.shape != value.shape:
             raise GraphError(
-                f"The networks read {self.space!r} with the shapes {tuple(self.shape)} and "
+                f"The networks read {self.space!r} with the shapes {tuple(rows.shape)} and "
                 f"{tuple(value.shape)}; give networks of one architecture."
             )
-        first, last = network * self.size, (network + 1) * self.size
-        parts = value.split(self.parts[0].shape[1], 1)
-        shift = self.shift[first:last]
-        if self.count == 0:
-            shift.copy_(parts[0].mean(tuple(range(1, value.dim())), dtype=shift.dtype))
-        total, products = shift.new_zeros(self.size), shift.new_zeros(last, self.size)
-        shift = shift.view(-1, *[1] * (value.dim() - 1))
-        for part, rows in zip(parts, self.parts, strict=True):
-            torch.sub(part, shift, out=rows[first:last])
-            samples = rows[:last].flatten(1)
-            mine = samples[first:]
-            total += mine.sum(1)
-            products.addmm_(samples, mine.T)
-        self.total[first:last] += total.to(self.total.device)
-        self.products[:last, first:last] += products.to(self.total.device)
+        torch.sub(value, shift.view(-1, *[1] * (value.dim() - 1)), out=rows)
         if network == self.networks - 1:
-            self.count += value[0].numel()
+            self._add()
 
     def _make_room(self, value: Tensor) -> None:
-        """Rows in the memory order of the value, kept while batches have one shape."""
+        """A buffer in the memory order of the value, kept while batches have one shape."""
         height = self.networks * self.size
         if not self.count:
             dtype = torch.promote_types(value.dtype, torch.float32)
@@ -326,29 +314,31 @@ class _Sums:
             exact = "cpu" if value.device.type == "mps" else value.device  # MPS has no float64
             self.total = torch.zeros(height, dtype=torch.float64, device=exact)
             self.products = torch.zeros(height, height, dtype=torch.float64, device=exact)
-        if self.shape == value.shape:
+        shape = value.shape[1:]
+        if self.rows.shape[1:] == shape:
             return
-        self.shape = value.shape
-        each = max(_AT_ONCE // value[:, 0].numel(), 1)
-        self.parts = [
-            self._rows(part.shape[1:], value.stride(0) == 1) for part in value.split(each, 1)
-        ]
+        samples = shape.numel()
+        if value.stride(0) == 1:
+            self.rows = self.shift.new_empty(*shape, height).movedim(-1, 0)
+        else:
+            rows = self.shift.new_empty(height, samples + _APART)[:, :samples]
+            self.rows = rows.unflatten(1, shape)
+        most = min(samples // (_LONG * height), _GROUPS)
+        self.groups = math.gcd(samples, max(1, most))
 
-    def _rows(self, shape: torch.Size, units_last: bool) -> Tensor:
-        """Room for one part, `(networks * size, *shape)`."""
-        height, samples = self.networks * self.size, shape.numel()
-        if units_last:
-            return self.shift.new_empty(*shape, height).movedim(-1, 0)
-        rows = self.shift.new_empty(height, samples + _APART)[:, :samples]
-        return rows.unflatten(1, shape)
+    def _add(self) -> None:
+        samples = self.rows.flatten(1)
+        self.total += samples.sum(1).to(self.total.device)
+        groups = samples.unflatten(1, (self.groups, -1)).transpose(0, 1)
+        for product in torch.bmm(groups, groups.mT).to(self.products.device):
+            self.products += product
+        self.count += samples.shape[1]
 
     def moments(self) -> Moments:
         if not self.count:
             raise DataError("There are no examples to observe; give at least one batch.")
         mean = self.total.cpu() / self.count
-        products = self.products.cpu().triu()
-        products += products.triu(1).T
-        covariance = products / self.count - torch.outer(mean, mean)
+        covariance = self.products.cpu() / self.count - torch.outer(mean, mean)
         covariance.diagonal().clamp_(min=0)
         bad = ~covariance.diagonal().isfinite()
         if bad.any():
