@@ -91,7 +91,7 @@ def show_scores(reader: RunReader) -> None:
     if tuned:
         words["fine_tuned"] = f"after {tuned} epoch{'s' if tuned > 1 else ''}"
     heads = [f"{split}\n{word}" for split in SPLITS.values() for word in words.values()]
-    than = f"Best minus\n{found.best_teacher.label}" if found.teachers else "Best minus"
+    than = "Best minus\nbest teacher"
     numbers = [*heads, than, "Seconds", "Test-time\nwork", "Training\nwork"]
     table = new_table(f"{found.metric.capitalize()} of", *numbers, numbers=numbers)
     for cells in _rows(found, over, list(words)):
