@@ -73,8 +73,9 @@ def test_a_tiny_measurement_says_everything(capsys: pytest.CaptureFixture[str]) 
     assert "cpu" in said[0]
     for line in said[1:]:
         first, second, ratio = numbers(line)
-        assert first > 0
-        assert ratio == pytest.approx(second / first, rel=0.1, abs=0.02)
+        assert ratio > 0  # of the speeds before they were rounded to whole images in a second
+        assert (second - 0.5) / (first + 0.5) - 0.01 <= ratio
+        assert ratio * (first - 0.5) <= second + 0.5 + 0.01 * first
         assert len(numbers(line)) == 3
     assert len(said) == 5
 

@@ -8,18 +8,26 @@ from test_channels import randomised
 from torch import nn
 from torchvision import models
 from torchvision.models.convnext import CNBlockConfig
+from torchvision.models.resnet import Bottleneck
 from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerBlockV2
 
 from merge_core.channels import check, concatenate, select, trace
 
 SMALL = {
-    "resnet18": (64, {}), "resnext50_32x4d": (64, {}), "densenet121": (64, {}),
-    "squeezenet1_1": (64, {}), "googlenet": (64, {"init_weights": False}),
+    "resnet18": (64, {}), "squeezenet1_1": (64, {}), "googlenet": (64, {"init_weights": False}),
     "mobilenet_v2": (64, {}), "mobilenet_v3_small": (64, {}),
     "regnet_x_400mf": (64, {}), "regnet_y_400mf": (64, {}),
     "shufflenet_v2_x0_5": (64, {}),
 }  # fmt: skip
 """Family members whose laws take seconds; `netweld inspect --all` measures every family."""
+
+
+def resnext() -> nn.Module:
+    return models.ResNet(Bottleneck, [2, 1, 1, 1], num_classes=7, groups=8, width_per_group=4)
+
+
+def densenet() -> nn.Module:
+    return models.DenseNet(8, (3, 4, 2, 2), 16, num_classes=7)
 
 
 def vit() -> nn.Module:
@@ -45,8 +53,8 @@ def convnext() -> nn.Module:
     return models.ConvNeXt([CNBlockConfig(8, 16, 2), CNBlockConfig(16, None, 1)], num_classes=7)
 
 
-TINY = (vit, swin, swin_v2, maxvit, convnext)
-"""Torchvision's own classes of the large families, with a few channels."""
+TINY = (resnext, densenet, vit, swin, swin_v2, maxvit, convnext)
+"""Torchvision's own classes of the large families, with few channels or blocks."""
 
 
 def holds(model: nn.Module, size: int) -> None:
@@ -73,7 +81,7 @@ def test_laws(family: str) -> None:
 
 
 @pytest.mark.parametrize("tiny", TINY, ids=lambda make: make.__name__)
-def test_laws_of_transformers_and_their_kin(tiny: Callable[[], nn.Module]) -> None:
+def test_laws_of_small_members_of_large_families(tiny: Callable[[], nn.Module]) -> None:
     torch.manual_seed(0)
     holds(tiny(), 32)
 
