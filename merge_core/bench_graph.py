@@ -29,21 +29,29 @@ from merge_core.channels.rebuild import named_tensors
 from merge_core.gates import gate
 from merge_core.inspection import build
 from merge_core.models import MODELS
+from merge_core.training import layout_for
 
 TRACE_GOAL, TRACE_SECONDS, MEMORY_GOAL, GATES_GOAL = 3.0, 3.0, 1.1, 1.15
-BATCH = 32
+_SECONDS_OF_STEPS = 6.0
+"""Short steps take more turns, until all of them together took as long."""
 
 
-def medians(repeats: int, *jobs: Callable[[], object]) -> list[float]:
-    """Median seconds of each job; the jobs take turns, after one turn that does not count."""
+def medians(repeats: int, *jobs: Callable[[], object], at_least: float = 0.0) -> list[float]:
+    """Median seconds of each job; the jobs take turns, after one turn that does not count.
+
+    Args:
+        repeats: how many turns.
+        jobs: what is measured.
+        at_least: seconds; short jobs take more turns, until all together took as long.
+    """
     times: list[list[float]] = [[] for _ in jobs]
-    for turn in range(repeats + 1):
+    for job in jobs:
+        job()
+    while len(times[0]) < repeats or sum(map(sum, times)) < at_least:
         for job, seconds in zip(jobs, times, strict=True):
             start = time.perf_counter()
             job()
-            took = time.perf_counter() - start
-            if turn:
-                seconds.append(took)
+            seconds.append(time.perf_counter() - start)
     return [statistics.median(each) for each in times]
 
 
@@ -118,11 +126,15 @@ def _highest(recorded: profile) -> int:
     return max(held, default=0)
 
 
-def gated_step(model: nn.Module, example: Tensor, repeats: int) -> str:
-    """One line: a training step of the gated big student against one of the big student."""
+def gated_step(model: nn.Module, example: Tensor, repeats: int, at_least: float = 0.0) -> str:
+    """One line: a training step of the gated big student against one of the big student.
+
+    The batch lies in memory as in training; short steps take more turns, for `at_least` seconds.
+    """
     graph = trace(model, example)
     big = concatenate([model, model], graph)
     big_graph = trace(big, example)
+    example = example.contiguous(memory_format=layout_for(big))
     draws = torch.Generator().manual_seed(0)
     gated = gate(big, big_graph, start=3.0, spread=0.01, draws=draws).train()
     plain = torch.optim.SGD(big.parameters(), lr=1e-3, momentum=0.9)
@@ -136,7 +148,12 @@ def gated_step(model: nn.Module, example: Tensor, repeats: int) -> str:
         loss.backward()
         optimiser.step()
 
-    without, with_gates = medians(repeats, lambda: step(big, plain), lambda: step(gated, both))
+    without, with_gates = medians(
+        repeats,
+        lambda: step(big, plain),
+        lambda: step(gated, both),
+        at_least=at_least,
+    )
     ratio = with_gates / without
     return (
         f"gated step {with_gates * 1e3:7.1f} ms, without gates {without * 1e3:7.1f} ms: "
@@ -144,13 +161,13 @@ def gated_step(model: nn.Module, example: Tensor, repeats: int) -> str:
     )
 
 
-GATED: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int]]] = {
-    "patch-cnn": (MODELS["patch-cnn"], (3, 32, 32)),
-    "lenet": (MODELS["lenet"], (1, 28, 28)),
-    "resnet18": (lambda: build("resnet18"), (3, 64, 64)),
-    "mobilenet_v2": (lambda: build("mobilenet_v2"), (3, 64, 64)),
+GATED: dict[str, tuple[Callable[[], nn.Module], tuple[int, int, int, int]]] = {
+    "patch-cnn": (MODELS["patch-cnn"], (128, 3, 32, 32)),
+    "lenet": (MODELS["lenet"], (64, 1, 28, 28)),
+    "resnet18": (lambda: build("resnet18"), (64, 3, 64, 64)),
+    "mobilenet_v2": (lambda: build("mobilenet_v2"), (64, 3, 64, 64)),
 }
-"""Networks whose steps are measured, with the shape of one example."""
+"""Networks whose steps are measured, with the shape of a batch in the quick recipes."""
 
 
 def measure(repeats: int, families: list[str]) -> None:
@@ -163,10 +180,10 @@ def measure(repeats: int, families: list[str]) -> None:
         print(f"{name:18} {tracing(model, example, repeats)}", flush=True)
         print(f"{'':18} {operations(model, example, repeats)}", flush=True)
         print(f"{'':18} {peak_memory(model, example)}", flush=True)
-    print(f"\nTraining steps of the big student, batches of {BATCH}", flush=True)
+    print("\nTraining steps of the big student, batches of the quick recipes", flush=True)
     for name, (make, shape) in GATED.items():
-        line = gated_step(make(), torch.randn(BATCH, *shape), repeats)
-        print(f"{name:18} {line}", flush=True)
+        line = gated_step(make(), torch.randn(shape), repeats, _SECONDS_OF_STEPS)
+        print(f"{name:18} batches of {shape[0]:3}: {line}", flush=True)
 
 
 if __name__ == "__main__":

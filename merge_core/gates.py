@@ -32,12 +32,14 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import hardtanh
 
 from merge_core.channels import ChannelGraph, Scales, scales_of
 from merge_core.dynamics import CLOSING, HIGH, LONGEST_MOVE, LOW, OPEN_SHIFT, TEMPERATURE
 
 CLIP = 1e-6
 """Uniform noise is kept this far from 0 and 1."""
+_LOW = torch.tensor(LOW, dtype=torch.float64)  # no dimension: it takes the others' type and device
 
 
 def open_probability(logits: Tensor) -> Tensor:
@@ -61,10 +63,10 @@ def sample(logits: Tensor, n: int, draws: torch.Generator) -> Tensor:
     Returns:
         `(n, channels)`, each entry in [0, 1].
     """
-    uniform = torch.rand(n, len(logits), generator=draws, device=logits.device, dtype=logits.dtype)
-    uniform = uniform.clamp_(CLIP, 1 - CLIP)
-    logistic = (uniform / (1 - uniform)).log()  # several times as fast as torch.logit on a CPU
-    return (torch.sigmoid((logistic + logits) / TEMPERATURE) * (HIGH - LOW) + LOW).clamp(0, 1)
+    noise = torch.rand(n, len(logits), generator=draws, device=logits.device, dtype=logits.dtype)
+    logistic = noise.logit_(CLIP)
+    open_ = torch.add(logits / TEMPERATURE, logistic, alpha=1 / TEMPERATURE).sigmoid()
+    return hardtanh(torch.add(_LOW, open_, alpha=HIGH - LOW), 0.0, 1.0)
 
 
 def half_penalty(logits: Tensor) -> Tensor:
@@ -125,39 +127,32 @@ class Gates(Scales):
 
     def scales(self, batch: int) -> dict[str, Tensor]:
         """`(batch, channels)` random gates in training, `(1, channels)` in evaluation."""
-        logits = self.spaces()
-        if not logits:
-            return {}
-        together = torch.cat(list(logits.values()))
         if self.training:
-            gates = sample(together, batch, self.draws)
-        else:
-            gates = gate_value(together.detach()).unsqueeze(0)
-        sizes = [len(each) for each in logits.values()]
-        return dict(zip(logits, gates.split(sizes, 1), strict=True))
+            return self.spaces(sample(self.values, batch, self.draws))
+        return self.spaces(gate_value(self.values.detach()).unsqueeze(0))
 
     def deterministic(self) -> dict[str, Tensor]:
         """The gates that evaluation uses; `(channels,)` for every space, in [0, 1]."""
-        return {name: gate_value(logits.detach()) for name, logits in self.spaces().items()}
+        return self.spaces(gate_value(self.values.detach()))
 
     def open_probabilities(self) -> dict[str, Tensor]:
         """P[g > 0] of every channel of every space; `(channels,)` each."""
-        return {name: open_probability(logits.detach()) for name, logits in self.spaces().items()}
+        return self.spaces(open_probability(self.values.detach()))
 
     @torch.no_grad()
     def mean_open(self) -> Tensor:
         """The mean over the spaces of their mean P[g > 0]; a scalar."""
-        return torch.stack([open_probability(each).mean() for each in self.values.values()]).mean()
+        return torch.stack([each.mean() for each in self.open_probabilities().values()]).mean()
 
     @torch.no_grad()
     def pull(self, pull: Pull) -> None:
         """One step of the penalty on every space."""
-        for logits in self.values.values():
+        for logits in self.spaces().values():
             logits.copy_(pull_to_half(logits, pull))
 
     def penalty(self) -> Tensor:
         """Σ over spaces of the half penalty, without λ; a scalar."""
-        return torch.stack([half_penalty(logits) for logits in self.values.values()]).sum()
+        return torch.stack([half_penalty(logits) for logits in self.spaces().values()]).sum()
 
 
 def gate(

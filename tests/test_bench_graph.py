@@ -35,6 +35,14 @@ def test_the_peak_counts_what_is_held_at_once() -> None:
 
 
 def test_medians_leave_the_first_turn_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    clock = iter([0.0, 100.0, 0.0, 1.0, 0.0, 5.0, 0.0, 2.0])
+    clock = iter([0.0, 1.0, 0.0, 5.0, 0.0, 2.0])
     monkeypatch.setattr(bench_graph.time, "perf_counter", lambda: next(clock))
-    assert bench_graph.medians(3, lambda: None) == [2.0]
+    turns: list[None] = []
+    assert bench_graph.medians(3, lambda: turns.append(None)) == [2.0]
+    assert len(turns) == 4
+
+
+def test_short_jobs_take_more_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter([0.0, 1.0, 0.0, 5.0, 0.0, 2.0])
+    monkeypatch.setattr(bench_graph.time, "perf_counter", lambda: next(clock))
+    assert bench_graph.medians(1, lambda: None, at_least=7.5) == [2.0]

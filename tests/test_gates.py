@@ -139,9 +139,40 @@ def test_every_gate_learns_whatever_reads_its_space() -> None:
     graph = trace(network, x)
     gated = gate(network, graph, start=0.0, spread=0.1, draws=generator(0, "gates"))
     gated.train()(x).square().sum().backward()
-    for name, logits in gates_of(gated).spaces().items():
-        assert logits.grad is not None, name
-        assert bool((logits.grad != 0).any()), name
+    gates = gates_of(gated)
+    assert gates.values.grad is not None
+    for name, gradient in gates.spaces(gates.values.grad).items():
+        assert bool((gradient != 0).any()), name
+
+
+class Half(nn.Module):
+    """A layer that reads the first half of a space, and one that reads each channel twice."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.embed = nn.Linear(5, 8)
+        self.first = nn.Linear(4, 3)
+        self.pairs = nn.Linear(16, 3)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = torch.relu(self.embed(x))
+        return self.first(x[:, :4]) + self.pairs(torch.stack([x, -x], 2).flatten(1))
+
+
+def test_scales_reach_parts_and_repetitions_of_a_space() -> None:
+    network, x = Half(), torch.randn(4, 5, generator=generator(0, "x"))
+    graph = trace(network, x)
+    draws = generator(0, "scale")
+    scales = {space.name: torch.rand(space.size, generator=draws) for space in graph.free}
+    with scaled_reads(network, graph, scales):
+        found = network(x)
+    written = graph.axes["embed.weight"][0]
+    assert written is not None
+    places = zip(written.space.tolist(), written.unit.tolist(), strict=True)
+    scale = [scales[graph.spaces[number].name][unit] for number, unit in places]
+    embedded = torch.relu(network.embed(x)) * torch.stack(scale)
+    twice = torch.stack([embedded, -embedded], 2).flatten(1)
+    torch.testing.assert_close(found, network.first(embedded[:, :4]) + network.pairs(twice))
 
 
 def test_scales_per_example_are_those_of_each_example_alone() -> None:

@@ -3,17 +3,16 @@
 import inspect
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 from torch.overrides import TorchFunctionMode
 
-from merge_core.channels.graph import Axis, ChannelGraph
+from merge_core.channels.graph import Axis, ChannelGraph, Space
 from merge_core.errors import GraphError
 
 WEIGHT_SECOND = {
@@ -24,34 +23,6 @@ WEIGHT_SECOND = {
 """Functions of (value, weight): the value's channels meet the weight."""
 
 _FUSED = "multi_head_attention_forward"
-
-
-class _Product(torch.autograd.Function):
-    """`value (batch, channels, positions)` times `factor (batch or 1, channels, 1)`.
-
-    Or, for values whose channels lie last, (batch, positions, channels) times (batch or 1, 1,
-    channels). The gradient of the factor is an inner product over the positions; taken as a batch
-    of them it makes no tensor as large as the value in between.
-    """
-
-    @staticmethod
-    def forward(ctx: Any, value: Tensor, factor: Tensor) -> Tensor:
-        ctx.save_for_backward(value, factor)
-        return value * factor
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, Tensor]:  # pyright: ignore[reportIncompatibleMethodOverride]
-        (grad,) = grads
-        value, factor = ctx.saved_tensors
-        if factor.shape[2] == 1:
-            inner = torch.bmm(grad.flatten(0, 1).unsqueeze(1), value.flatten(0, 1).unsqueeze(2))
-            per_example, into = inner.view(*value.shape[:2], 1), None
-        else:
-            into = grad * value
-            per_example = into.sum(1, keepdim=True)
-        passed = torch.mul(grad, factor, out=into)
-        return passed, per_example.sum(0, keepdim=True) if len(factor) == 1 else per_example
 
 
 def scaled(value: Tensor, factor: Tensor, positions: int) -> Tensor:
@@ -68,73 +39,79 @@ def scaled(value: Tensor, factor: Tensor, positions: int) -> Tensor:
         )
     if len(factor) not in (1, rows):
         factor = factor.repeat_interleave(rows // len(factor), 0)
-    if positions and value.dim() == positions + 2 and value.is_contiguous():
-        product = _Product.apply(value.flatten(2), factor.unsqueeze(2))
-        assert isinstance(product, Tensor)
-        return product.view(value.shape)
-    if positions == 2 and value.is_contiguous(memory_format=torch.channels_last):
-        rows = value.permute(0, 2, 3, 1)
-        product = _Product.apply(rows.flatten(1, 2), factor.unsqueeze(1))
-        assert isinstance(product, Tensor)
-        return product.view(rows.shape).permute(0, 3, 1, 2)
     middle = value.dim() - 2 - positions
     return value * factor.view(len(factor), *[1] * middle, factor.shape[1], *[1] * positions)
 
 
 @dataclass(frozen=True)
-class _Mix:
-    """How the scale of one reading axis is put together from the scales of its spaces.
+class _Part:
+    """The elements of a reading axis that lie in one space.
 
-    Each part is (space, the elements of the axis that lie in it, the unit of each); both are None
-    where the axis is the space itself, in order.
+    Attributes:
+        space: its name.
+        times: how often each unit follows itself, where the axis is the whole space in order, as a
+            linear layer reads the flattened positions of each channel; 0 elsewhere.
+        elements: which elements of the axis they are.
+        unit: the unit of each.
     """
 
-    length: int
-    parts: tuple[tuple[str, Tensor | None, Tensor | None], ...]
+    space: str
+    times: int
+    elements: Tensor
+    unit: Tensor
 
     @classmethod
-    def of(cls, axis: Axis, names: Mapping[int, str]) -> "_Mix":
-        parts: list[tuple[str, Tensor | None, Tensor | None]] = []
-        for number in torch.unique(axis.space).tolist():
-            if number in names:
-                mine = (axis.space == number).nonzero().flatten()
-                unit = axis.unit[mine]
-                whole = len(mine) == len(axis.space)
-                straight = whole and torch.equal(unit, torch.arange(len(unit)))
-                name = names[number]
-                parts.append((name, None, None) if straight else (name, mine, unit))
-        return cls(len(axis.space), tuple(parts))
+    def of(cls, axis: Axis, number: int, space: Space) -> "_Part":
+        elements = (axis.space == number).nonzero().flatten()
+        unit = axis.unit[elements]
+        times = len(unit) // space.size
+        whole = len(unit) == len(axis.space) == space.size * times
+        in_order = whole and torch.equal(unit, torch.arange(space.size).repeat_interleave(times))
+        return cls(space.name, times if in_order else 0, elements, unit)
+
+    def to(self, device: torch.device) -> "_Part":
+        return replace(self, elements=self.elements.to(device), unit=self.unit.to(device))
+
+    def picked(self, scale: Tensor) -> Tensor:
+        """The scale of each element, `(batch or 1, elements)`."""
+        if self.times == 1:
+            return scale
+        if self.times:  # several times as fast as picking each, and so is its gradient
+            return scale.unsqueeze(2).expand(-1, -1, self.times).flatten(1)
+        return scale.index_select(1, self.unit)
+
+
+@dataclass(frozen=True)
+class _Mix:
+    """How the scale of one reading axis is put together from the scales of its spaces."""
+
+    length: int
+    parts: tuple[_Part, ...]
+
+    @classmethod
+    def of(cls, axis: Axis, free: Mapping[int, Space]) -> "_Mix":
+        numbers = [number for number in torch.unique(axis.space).tolist() if number in free]
+        parts = tuple(_Part.of(axis, number, free[number]) for number in numbers)
+        return cls(len(axis.space), parts)
 
     def to(self, device: torch.device) -> "_Mix":
-        return _Mix(
-            self.length,
-            tuple(
-                (
-                    name,
-                    None if mine is None else mine.to(device),
-                    None if unit is None else unit.to(device),
-                )
-                for name, mine, unit in self.parts
-            ),
-        )
+        return replace(self, parts=tuple(part.to(device) for part in self.parts))
 
     def factor(self, scales: Mapping[str, Tensor]) -> Tensor | None:
         """`(batch or 1, length)`; None where no space of the axis has a scale."""
         factor: Tensor | None = None
-        for name, mine, unit in self.parts:
-            if name not in scales:
+        for part in self.parts:
+            if part.space not in scales:
                 continue
-            scale = scales[name]
-            if mine is None or unit is None:
-                return scale
-            picked = scale.index_select(1, unit)
-            if len(mine) == self.length:
+            scale = scales[part.space]
+            picked = part.picked(scale)
+            if len(part.elements) == self.length:
                 return picked
             if factor is None:
                 factor = scale.new_ones(len(scale), self.length)
             if len(factor) < len(picked):
                 factor = factor.expand(len(picked), -1)
-            factor = factor.index_copy(1, mine, picked.expand(len(factor), -1))
+            factor = factor.index_copy(1, part.elements, picked.expand(len(factor), -1))
         return factor
 
 
@@ -148,14 +125,14 @@ class Readers:
     @classmethod
     def of(cls, graph: ChannelGraph) -> "Readers":
         """The readers of a network's free spaces."""
-        names = {n: space.name for n, space in enumerate(graph.spaces) if space.free}
+        free = {number: space for number, space in enumerate(graph.spaces) if space.free}
         mixes: dict[bytes, int] = {}
         made: list[_Mix] = []
         weights: dict[tuple[str, int], None] = {}
         for read in graph.reads:
             axis = graph.axes[read.tensor][read.dim]
             assert axis is not None
-            if not any(number in names for number in torch.unique(axis.space).tolist()):
+            if not any(number in free for number in torch.unique(axis.space).tolist()):
                 continue
             if read.kind not in WEIGHT_SECOND and read.kind != _FUSED:
                 raise GraphError(
@@ -165,7 +142,7 @@ class Readers:
             key = torch.stack([axis.space, axis.unit]).numpy().tobytes()
             if key not in mixes:
                 mixes[key] = len(made)
-                made.append(_Mix.of(axis, names))
+                made.append(_Mix.of(axis, free))
             weights[read.tensor, mixes[key]] = None
         return cls(tuple(made), tuple(weights))
 

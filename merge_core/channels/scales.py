@@ -17,12 +17,16 @@ CHILD = "channel_scales"
 class Scales(nn.Module):
     """Scales that a network carries with it: a child module that acts on every forward pass.
 
-    One parameter of shape (size,) per free space; a subclass says which scales they stand for.
-    `permute`, `select` and `concatenate` rearrange the parameters with their spaces; a pass without
+    One number per channel of every free space; a subclass says which scales they stand for.
+    `permute`, `select` and `concatenate` rearrange the numbers with their spaces; a pass without
     numbers (a trace, a count of FLOPs) looks past them.
 
+    Attributes:
+        values: all numbers as one parameter, `(sum of sizes,)`, one space after the other: an
+            optimiser and a draw have one tensor to work on, and not one for each space.
+
     Args:
-        values: the parameters, `{space: (size,)}`.
+        values: the numbers, `{space: (size,)}`.
         graph: the channel graph of the network that will carry them.
     """
 
@@ -33,15 +37,18 @@ class Scales(nn.Module):
 
     def rearrange(self, values: Mapping[str, Tensor], graph: ChannelGraph) -> None:
         """Take other parameters, for a network with that graph."""
-        self.names = tuple(values)
+        self.sizes = {name: len(value) for name, value in values.items()}
         self.readers, self._device = Readers.of(graph), torch.device("cpu")
-        self.values = nn.ParameterDict(
-            {_key(name): nn.Parameter(value) for name, value in values.items()}
-        )
+        self.values = nn.Parameter(torch.cat([value.detach() for value in values.values()]))
 
-    def spaces(self) -> dict[str, Tensor]:
-        """The parameters of every space, by the space's name; `(size,)` each."""
-        return {name: self.values[_key(name)] for name in self.names}
+    def spaces(self, values: Tensor | None = None) -> dict[str, Tensor]:
+        """The part of every space, by the space's name, as views: `(..., size)` each.
+
+        Args:
+            values: `(..., sum of sizes)`; without it the parameter.
+        """
+        values = self.values if values is None else values
+        return dict(zip(self.sizes, values.split(list(self.sizes.values()), -1), strict=True))
 
     def scales(self, batch: int) -> Mapping[str, Tensor]:
         """`(batch or 1, size)` for every space; a subclass computes them."""
@@ -99,8 +106,3 @@ def detach(model: nn.Module) -> nn.Module:
                     model._forward_hooks_always_called.pop(key, None)
                     model._forward_pre_hooks_with_kwargs.pop(key, None)
     return model
-
-
-def _key(space: str) -> str:
-    """A space's name as a parameter name, which must not have dots."""
-    return space.replace(".", "/")
