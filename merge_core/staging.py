@@ -61,7 +61,7 @@ class Stages(Generic[Kind]):
         self.recipe = recipe
         self.device = device
         self.data = data.to(device)
-        self.augment = augmentation(recipe.data.augment)
+        self.augment = augmentation(recipe.data.augment, self.data.train.normalisation)
         self.resume = resume or Resume()
         self.scores: dict[str, Mapping[str, Mapping[str, float]]] = {}
         self.seed = recipe.seed

@@ -23,6 +23,8 @@ from merge_core.recipes import Training
 PROGRESS_SECONDS = 0.25
 """At most one `Progress` in this time."""
 _EVALUATION_BATCH = 1024
+WARM_UP = 2
+"""Epochs in which the learning rate rises from nothing, where it does."""
 _SMALL_FILTERS = 2**19
 
 
@@ -110,9 +112,12 @@ def rate_at(training: Training, step: int, steps: int) -> float:
     """The learning rate at one step of the stage, from 0 to `steps − 1`."""
     if training.rate == "constant":
         return training.learning_rate
-    if training.rate == "steps":
+    if training.rate in ("steps", "warm-up and steps"):
         epoch = step * training.epochs / steps
-        return training.learning_rate * 0.1 ** sum(epoch >= m for m in training.milestones)
+        rate = training.learning_rate * 0.1 ** sum(epoch >= m for m in training.milestones)
+        if training.rate == "steps":
+            return rate
+        return rate * min(1.0, (step + 1) * training.epochs / steps / WARM_UP)
     rise = 0.3
     progress = (step + 0.5) / steps
     if progress < rise:

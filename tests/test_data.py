@@ -6,13 +6,19 @@ from pathlib import Path
 
 import pytest
 import torch
+from torchvision.transforms.functional import (
+    adjust_brightness,
+    adjust_contrast,
+    adjust_saturation,
+)
 
 from merge_core.architectures import SHAPES
 from merge_core.data import augmentation, load
 from merge_core.data.class_names import CLASS_NAMES
 from merge_core.data.photographs import PATCH, block_corner
+from merge_core.data.splits import Normalisation
 from merge_core.devices import generator
-from merge_core.errors import DataError
+from merge_core.errors import DataError, RecipeError
 from merge_core.recipes import Data
 
 SMALL = [
@@ -105,6 +111,27 @@ def test_augmentation_moves_pixels_and_draws_from_its_generator(name: str) -> No
     assert not torch.equal(once, images)
     if name in ("flips", "flips and quarter turns"):
         assert torch.equal(once.flatten(1).sort().values, images.flatten(1).sort().values)
+
+
+def test_colours_change_as_torchvision_changes_them() -> None:
+    """Its functions, called with the same factors in the same order, are the oracle."""
+    normalisation = Normalisation.of((0.5, 0.4, 0.3), (0.2, 0.25, 0.3))
+    images = normalisation.normalised(torch.rand(16, 3, 8, 8, generator=generator(0, "images")))
+    crops = augmentation("flips and crops")(images, draws := generator(1, "draws"))
+    factors = 0.85 + 0.3 * torch.rand(3, 16, 1, 1, 1, generator=draws)
+    adjusts = (adjust_brightness, adjust_contrast, adjust_saturation)
+    wanted = normalisation.pixels(crops)
+    for adjust, each in zip(adjusts, factors, strict=True):
+        wanted = torch.stack([adjust(w, f.item()) for w, f in zip(wanted, each, strict=True)])
+    change = augmentation("flips, crops and colours", normalisation)
+    found = normalisation.pixels(change(images, generator(1, "draws")))
+    torch.testing.assert_close(found, wanted, rtol=0, atol=2e-5)
+    assert not torch.allclose(found, normalisation.pixels(crops), atol=0.02)
+
+
+def test_colours_are_for_colour_photographs() -> None:
+    with pytest.raises(RecipeError, match="not made of colour photographs"):
+        Data(name="mnist", augment="flips, crops and colours")
 
 
 def test_turns_reach_all_eight_symmetries() -> None:

@@ -1,6 +1,7 @@
 """The training loop against a plain one, interrupted and whole, and its refusals."""
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -129,10 +130,10 @@ def test_steps_per_epoch_leave_out_only_a_lone_last_example(n: int, batch: int) 
 
 @given(
     epochs=st.integers(1, 40), per_epoch=st.integers(1, 30),
-    rate=st.sampled_from(["one-cycle", "steps", "constant"]),
+    rate=st.sampled_from(["one-cycle", "steps", "warm-up and steps", "constant"]),
 )  # fmt: skip
 def test_rates_never_exceed_the_learning_rate(epochs: int, per_epoch: int, rate) -> None:
-    milestones = (max(1, epochs // 2),) if rate == "steps" else ()
+    milestones = (max(1, epochs // 2),) if "steps" in rate else ()
     training = Training(
         epochs=epochs, batch_size=1, learning_rate=0.3, rate=rate, milestones=milestones
     )
@@ -145,6 +146,12 @@ def test_rates_never_exceed_the_learning_rate(epochs: int, per_epoch: int, rate)
     if rate == "steps" and epochs > 1:
         assert rates[0] == 0.3
         assert rates[-1] == pytest.approx(0.03)
+    if rate == "warm-up and steps" and epochs >= 4:
+        risen = 2 * per_epoch
+        assert rates[:risen] == pytest.approx([0.3 * (s + 1) / risen for s in range(risen)])
+        assert rates[risen:] == [
+            rate_at(replace(training, rate="steps"), step, steps) for step in range(risen, steps)
+        ]
 
 
 def test_evaluate_is_the_mean_over_the_whole_split_and_leaves_the_mode() -> None:

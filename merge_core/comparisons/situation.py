@@ -65,7 +65,7 @@ class Situation:
         self.setting = Setting(
             recipe=comparison,
             data=data,
-            augment=augmentation(comparison.data.augment),
+            augment=augmentation(comparison.data.augment, data.train.normalisation),
             draws=self.draws,
             teachers=len(teachers),
             examples=few,

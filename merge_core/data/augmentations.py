@@ -6,9 +6,22 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from merge_core.data.splits import Normalisation
 
-def augmentation(name: str) -> Callable[[Tensor, torch.Generator], Tensor]:
-    """The random change of a batch of images `(n, channels, h, w)` that `name` stands for."""
+_JITTER = 0.15
+_GREY = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in how bright a pixel looks (ITU-R BT.601)."""
+
+
+def augmentation(
+    name: str, normalisation: Normalisation | None = None
+) -> Callable[[Tensor, torch.Generator], Tensor]:
+    """The random change of a batch of images `(n, channels, h, w)` that `name` stands for.
+
+    Args:
+        name: as in `Data.augment`.
+        normalisation: what made numbers of the pixels, where the change is one of colours.
+    """
     return {
         "none": lambda images, draws: images,
         "flips": _flipped,
@@ -16,6 +29,9 @@ def augmentation(name: str) -> Callable[[Tensor, torch.Generator], Tensor]:
         "shifts": _shifted,
         "flips and shifts": lambda images, draws: _shifted(_flipped(images, draws), draws),
         "flips and crops": lambda images, draws: _cropped(_flipped(images, draws), draws),
+        "flips, crops and colours": lambda images, draws: _jittered(
+            _cropped(_flipped(images, draws), draws), draws, normalisation
+        ),
     }[name]
 
 
@@ -60,3 +76,26 @@ def _cropped(images: Tensor, draws: torch.Generator) -> Tensor:
     grid[:, :, 2] = moved.T
     points = functional.affine_grid(grid, list(images.shape), align_corners=False)
     return functional.grid_sample(images, points, padding_mode="border", align_corners=False)
+
+
+def _jittered(
+    images: Tensor, draws: torch.Generator, normalisation: Normalisation | None
+) -> Tensor:
+    """Brightness, contrast and saturation of every image changed by up to 15 %, in this order."""
+    assert normalisation is not None, "colours change where pixels are known"
+    n = len(images)
+    drawn = torch.rand(3, n, 1, 1, 1, generator=draws, device=images.device)
+    brightness, contrast, saturation = 1 + _JITTER * (2 * drawn - 1)
+    pixels = (normalisation.pixels(images) * brightness).clamp_(0, 1)
+    around = _grey(pixels).mean((1, 2, 3), keepdim=True)
+    pixels = torch.lerp(around, pixels, contrast).clamp_(0, 1)
+    pixels = torch.lerp(_grey(pixels), pixels, saturation).clamp_(0, 1)
+    return normalisation.normalised(pixels)
+
+
+def _grey(pixels: Tensor) -> Tensor:
+    """How bright each pixel looks, `(n, 1, h, w)`."""
+    if pixels.shape[1] != len(_GREY):
+        return pixels.mean(1, keepdim=True)
+    weights = torch.tensor(_GREY, device=pixels.device).view(1, -1, 1, 1)
+    return (pixels * weights).sum(1, keepdim=True)

@@ -27,7 +27,15 @@ class Normalisation:
 
     def numbers(self, pixels: Tensor) -> Tensor:
         """float32 from uint8, both `(n, channels, height, width)`."""
-        return pixels.float().div_(255).sub_(self.mean).div_(self.deviation)
+        return self.normalised(pixels.float().div_(255))
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """Numbers from pixels from 0 to 1, in place."""
+        return pixels.sub_(self.mean).div_(self.deviation)
+
+    def pixels(self, numbers: Tensor) -> Tensor:
+        """Pixels from 0 to 1 from numbers, both `(n, channels, height, width)` float32."""
+        return numbers.mul(self.deviation).add_(self.mean)
 
     def to(self, device: str) -> "Normalisation":
         """The same on `device`."""

@@ -4,6 +4,8 @@ What is changed: a tenth of the training images is held out, because the paper c
 learning rates and gates follow `merge_core.gates`, where `pull` is that of the widest space.
 """
 
+from dataclasses import replace
+
 from merge_core.presets.preset import Preset
 from merge_core.recipes import Data, Gates, Recipe, Training
 from merge_core.schedules import GrowthLaw
@@ -78,7 +80,10 @@ PAPER: tuple[Preset[Recipe], ...] = (
             name="imagewoof-resnet18",
             preset="paper",
             data=Data(
-                name="imagewoof", source="imagewoof2-320", side=224, augment="flips and crops"
+                name="imagewoof",
+                source="imagewoof2-320",
+                side=224,
+                augment="flips, crops and colours",
             ),
             model="resnet18",
             teacher=_steps(200, 32, 0.01, (100, 150)),
@@ -92,8 +97,8 @@ PAPER: tuple[Preset[Recipe], ...] = (
             fine_tune=_steps(100, 32, 0.01, (50, 75)),
         ),
         title="Imagewoof, ResNet18, as in the paper",
-        story="The paper's own settings without its jitter of colours: 224×224 pixels, 600 epochs "
-        "in all; needs imagewoof2-320 in the data directory and a GPU.",
+        story="The paper's own settings: 224×224 pixels, 600 epochs in all; needs imagewoof2-320 "
+        "in the data directory and a GPU.",
     ),
     Preset(
         recipe=Recipe(
@@ -154,10 +159,10 @@ PAPER: tuple[Preset[Recipe], ...] = (
                 pull=_pull(0.1, 4505 * 20, 1024),
             ),
             gating=_steps(20, 256, 0.1, (), 1e-4),
-            fine_tune=_steps(90, 256, 0.07, (30, 60), 1e-4),
+            fine_tune=replace(_steps(90, 256, 0.07, (30, 60), 1e-4), rate="warm-up and steps"),
         ),
         title="ImageNet, ResNet18, as in the paper",
-        story="The paper's own settings without its warm-up: 150 epochs in all, from a folder "
+        story="The paper's own settings: 150 epochs in all, from a folder "
         "imagenet with train and val in the data directory. All images must fit into memory.",
     ),
 )

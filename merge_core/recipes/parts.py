@@ -53,7 +53,13 @@ class Data:
     test: int = 0
     noise: float = 0.0
     augment: Literal[
-        "none", "flips", "flips and quarter turns", "shifts", "flips and shifts", "flips and crops"
+        "none",
+        "flips",
+        "flips and quarter turns",
+        "shifts",
+        "flips and shifts",
+        "flips and crops",
+        "flips, crops and colours",
     ] = "none"
     halves: Literal["shared", "disjoint"] = "shared"
     normalise: Literal["data", "imagenet"] = "data"
@@ -81,6 +87,12 @@ class Data:
             "data.normalise",
             self.normalise,
             f"{self.name!r} is not made of photographs in files; leave it at 'data'",
+        )
+        require(
+            "colours" not in self.augment or self.name in (*_PUBLISHED_COLOUR, *_FROM_FILES),
+            "data.augment",
+            self.augment,
+            f"{self.name!r} is not made of colour photographs in files; choose another",
         )
         for key in ("source", "side"):
             value = getattr(self, key)
@@ -143,8 +155,9 @@ class Training:
         batch_size: examples per step.
         learning_rate: the highest learning rate of the stage.
         rate: how it moves. "one-cycle" rises over the first 30 % of the steps and falls to nothing;
-            "steps" is divided by ten at each milestone; "constant" stays.
-        milestones: epochs at which "steps" divides by ten.
+            "steps" is divided by ten at each milestone; "warm-up and steps" is the same after it
+            rose from nothing in the first two epochs; "constant" stays.
+        milestones: epochs at which it is divided by ten.
         momentum: 0 to below 1.
         weight_decay: added to the gradient of every weight; never to gates.
     """
@@ -152,7 +165,7 @@ class Training:
     epochs: int
     batch_size: int
     learning_rate: float
-    rate: Literal["one-cycle", "steps", "constant"] = "one-cycle"
+    rate: Literal["one-cycle", "steps", "warm-up and steps", "constant"] = "one-cycle"
     milestones: tuple[int, ...] = ()
     momentum: float = 0.9
     weight_decay: float = 0.0
