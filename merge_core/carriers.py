@@ -9,6 +9,8 @@
 
 Labs lie in `<home>/labs`, and each seed is one of their repetitions; searches lie in
 `<home>/searches`, and their repetitions are trials.
+
+Whoever lets work on one of them begin first owns it, as whoever starts a run owns that.
 """
 
 import json
@@ -21,10 +23,14 @@ from typing import Literal
 
 import psutil
 
+from merge_core import owners
 from merge_core.errors import StoreError
+from merge_core.store import Store, Turns, key_of
 from merge_core.store.databases import RunLock, held
 
-State = Literal["running", "finished", "stopped", "failed", "lost"]
+State = Literal["waiting", "running", "finished", "stopped", "failed", "lost"]
+ALIVE = ("waiting", "running")
+"""The states in which a process holds the file."""
 
 _SECONDS = 0.4
 """At least so much time lies between two reports on disk."""
@@ -59,7 +65,8 @@ class Progress:
 
     Attributes:
         asked: what it shall have.
-        state: "lost" when the process that carried it out is gone without a word.
+        state: "waiting" for a turn; "lost" when the process that carried it out is gone without a
+            word.
         fraction: of what was missing at the start, 0 to 1.
         left: seconds to go; None when that cannot be told.
         message: why it failed; else empty.
@@ -95,13 +102,45 @@ class Carried:
 
     @property
     def running(self) -> bool:
-        """Whether somebody works on it."""
-        return self.progress is not None and self.progress.state == "running"
+        """Whether somebody works on it, or waits for a turn to."""
+        return self.progress is not None and self.progress.state in ALIVE
+
+    @property
+    def mark(self) -> str:
+        """What is put behind its name while somebody works on it; empty otherwise."""
+        if self.progress is None or not self.running:
+            return ""
+        return " · ⏳ waiting" if self.progress.state == "waiting" else " · ▶ running"
 
 
 def folder(table: Path) -> Path:
     """Where the lock and the progress of a table lie."""
     return table.with_suffix("")
+
+
+def store_of(table: Path) -> Store:
+    """The home directory that a table lies in."""
+    return Store(table.parent.parent)
+
+
+def claim(table: Path) -> None:
+    """Become the owner of a table that is about to be begun, or be allowed to add to it.
+
+    Raises:
+        StoreError: it is somebody else's, as one of an older netweld is for many people; or the
+            home directory cannot be written.
+    """
+    store, key = store_of(table), key_of(table)
+    turns = Turns(store.home)
+    if turns.owner(key) is None:
+        if table.exists() or folder(table).exists():
+            store.require_command(key)
+        try:
+            store.home.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _unwritable(table, error) from error
+        turns.claim(key, owners.acting().owner)
+    store.require_command(key)
 
 
 def progress_of(table: Path) -> Progress | None:
@@ -111,19 +150,20 @@ def progress_of(table: Path) -> Progress | None:
         told = Progress(**{**values, "asked": Asked(**values["asked"])})
     except (OSError, ValueError, TypeError, KeyError):
         return None
-    if told.state == "running" and not held(folder(table)):
+    if told.state in ALIVE and not held(folder(table)):
         return replace(told, state="lost")
     return told
 
 
 def stop(table: Path) -> None:
-    """Ask whoever carries a table out to stop; what is finished stays.
+    """Ask whoever carries a table out, or waits to, to stop; what is finished stays.
 
     Raises:
-        StoreError: nobody carries it out.
+        StoreError: nobody carries it out, or it is somebody else's.
     """
+    store_of(table).require_command(key_of(table))
     told = progress_of(table)
-    if told is None or told.state != "running":
+    if told is None or told.state not in ALIVE:
         raise StoreError(f"Nobody works on {table.stem}; there is nothing to stop.")
     with suppress(psutil.NoSuchProcess):
         psutil.Process(told.pid).terminate()
@@ -148,10 +188,7 @@ class Carrier:
                 f"it in the dashboard."
             ) from error
         except OSError as error:
-            raise StoreError(
-                f"The file {table} cannot be written ({error}); set NETWELD_HOME to a directory "
-                f"that can."
-            ) from error
+            raise _unwritable(table, error) from error
         self._progress = Progress(
             asked=asked,
             state="running",
@@ -160,10 +197,22 @@ class Carrier:
         )
         self._write()
 
-    def report(self, fraction: float, left: float | None) -> None:
-        """Say how far it is, a few times a second at most."""
-        self._progress = replace(self._progress, fraction=fraction, left=left)
-        if time.monotonic() - self._written > _SECONDS:
+    @property
+    def table(self) -> Path:
+        """What this process carries out."""
+        return self._table
+
+    @property
+    def asked(self) -> Asked:
+        """What it shall have."""
+        return self._progress.asked
+
+    def report(self, fraction: float, left: float | None, *, waits: bool = False) -> None:
+        """Say how far it is, or that it waits for its turn; a few times a second at most."""
+        state: State = "waiting" if waits else "running"
+        changed = state != self._progress.state
+        self._progress = replace(self._progress, state=state, fraction=fraction, left=left)
+        if changed or time.monotonic() - self._written > _SECONDS:
             self._write()
 
     def end(self, state: State, message: str = "") -> None:
@@ -183,3 +232,9 @@ class Carrier:
                 f"The file {to} cannot be written ({error}); make room and go on."
             ) from error
         self._written = time.monotonic()
+
+
+def _unwritable(table: Path, error: OSError) -> StoreError:
+    return StoreError(
+        f"The file {table} cannot be written ({error}); set NETWELD_HOME to a directory that can."
+    )

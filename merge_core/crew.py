@@ -1,5 +1,9 @@
 """Long work in worker processes, one for each core, and what they say (no torch).
 
+It waits for a turn among the runs (see `merge_core.queue`): the process that carries it out is
+there at once, holds the file and begins when its turn does. It leaves the queue by its end, however
+that comes.
+
 Small networks are too small for several threads, so every worker takes a share of the work and
 computes in one thread, unless more are asked for. Who carries the work out listens to the workers
 and alone writes down what they find (see `merge_core.carriers`): the process of a command, or one
@@ -7,24 +11,33 @@ of its own that a page starts and that goes on when the page is closed.
 """
 
 import json
+import os
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Generator, Iterator, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from queue import SimpleQueue
 from tempfile import TemporaryFile
 from typing import Any
 
-from merge_core import places, processes
-from merge_core.carriers import Carrier, folder, progress_of
+from merge_core import owners, places, processes, queue
+from merge_core.carriers import ALIVE, Carrier, claim, folder, progress_of, store_of
 from merge_core.errors import NetweldError, StoreError
+from merge_core.store import Turns, key_of
 
 HOLD_SECONDS = 10.0
 """How long to wait for a carrier to take hold of its file."""
+
+LOOK_SECONDS = 0.3
+"""From one look at the queue to the next, for whoever waits in it."""
+
+
+class Withdrawn(StoreError):
+    """Work that was taken out of the queue before its turn came."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,28 +48,77 @@ class Headway:
         fraction: of the FLOPs that were missing at the start, 0 to 1.
         left: seconds to go at the speed so far; None when too little is done to tell.
         rows: results since the start.
+        waits: whether it waits for its turn.
     """
 
     fraction: float
     left: float | None
     rows: int
+    waits: bool = False
+
+
+_NOTHING_YET = Headway(fraction=0.0, left=None, rows=0)
 
 
 def carry(carrier: Carrier, work: Generator[Headway, None, None]) -> Generator[Headway, None, None]:
     """Do some work and report on it, to its end, its failure or until nobody listens any more."""
     try:
-        with closing(work):
-            for headway in work:
-                carrier.report(headway.fraction, headway.left)
-                yield headway
-    except Exception as error:
-        carrier.end("failed", str(error))
-        raise
-    except BaseException:  # whoever listened has stopped listening
-        carrier.end("stopped")
-        raise
-    carrier.report(1.0, None)
-    carrier.end("finished")
+        try:
+            with closing(work):
+                for headway in work:
+                    carrier.report(headway.fraction, headway.left, waits=headway.waits)
+                    yield headway
+        except Withdrawn:
+            carrier.end("stopped")
+            raise
+        except Exception as error:
+            carrier.end("failed", str(error))
+            raise
+        except BaseException:  # whoever listened has stopped listening
+            carrier.end("stopped")
+            raise
+        carrier.report(1.0, None)
+        carrier.end("finished")
+    finally:
+        queue.leave(store_of(carrier.table), key_of(carrier.table))
+
+
+def turn(carrier: Carrier, threads: int) -> Generator[Headway, None, dict[str, str]]:
+    """Wait for the carrier's turn.
+
+    Args:
+        carrier: whose; its file has an owner (`merge_core.carriers.claim`).
+        threads: how many its workers will use together.
+
+    Returns:
+        What its workers have in their environment beside the usual, when the turn has begun.
+
+    Raises:
+        Withdrawn: it was taken out of the queue.
+        StoreError: the queue cannot be read or written.
+    """
+    store, key = store_of(carrier.table), key_of(carrier.table)
+    turns = Turns(store.home)
+    killed = turns.of(key)  # another process held the file, and did not live to leave the queue
+    if killed is not None:
+        turns.end(killed)
+    turns.ask(
+        key,
+        owners.acting().owner,
+        device=carrier.asked.device,
+        threads=threads,
+        data=carrier.asked.data,
+        pid=os.getpid(),
+    )
+    while True:
+        queue.dispatch(store)
+        mine = turns.of(key)
+        if mine is None:
+            raise Withdrawn(f"{carrier.table.stem} was taken out of the queue; it can go on later.")
+        if mine.began is not None:
+            return processes.only(mine.gpu)
+        yield replace(_NOTHING_YET, waits=True)
+        time.sleep(LOOK_SECONDS)
 
 
 def work(
@@ -64,6 +126,7 @@ def work(
     shares: Sequence[Mapping[str, Any]],
     hear: Callable[[dict[str, Any]], bool],
     threads: int = 1,
+    extra: Mapping[str, str] | None = None,
 ) -> Generator[Headway, None, None]:
     """Let a worker process do each share, and tell how far all are together.
 
@@ -76,11 +139,13 @@ def work(
         shares: what each is asked for.
         hear: told every other line; returns whether it is a result.
         threads: how many each worker computes in.
+        extra: what they have in their environment beside the usual.
 
     Raises:
         NetweldError: a worker failed; says why.
     """
-    running = [_Worker(module, share, threads) for share in shares]
+    environment = {**processes.environment(threads), **(extra or {})}
+    running = [_Worker(module, share, environment) for share in shares]
     try:
         yield from _listened(running, hear)
     finally:
@@ -89,7 +154,7 @@ def work(
 
 
 def begin(path: Path, module: str, asked: Mapping[str, Any]) -> subprocess.Popen[bytes]:
-    """Start a process of its own that carries the work on a file out.
+    """Start a process of its own that carries the work on a file out when its turn comes.
 
     Returns once it holds the file, so that nobody takes the old state for the new one.
 
@@ -99,10 +164,11 @@ def begin(path: Path, module: str, asked: Mapping[str, Any]) -> subprocess.Popen
         asked: the JSON.
 
     Raises:
-        StoreError: no process can be started, or another one works on it.
+        StoreError: no process can be started, another one works on it, or it is somebody else's.
     """
+    claim(path)
     before = progress_of(path)
-    if before is not None and before.state == "running":
+    if before is not None and before.state in ALIVE:
         raise StoreError(f"Another process works on {path.stem} already; stop it first.")
     try:
         folder(path).mkdir(parents=True, exist_ok=True)
@@ -130,13 +196,15 @@ def begin(path: Path, module: str, asked: Mapping[str, Any]) -> subprocess.Popen
 class _Worker:
     """A process that works on a share, and what it has said."""
 
-    def __init__(self, module: str, asked: Mapping[str, Any], threads: int) -> None:
+    def __init__(
+        self, module: str, asked: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> None:
         self.planned: float | None = None
         self.done = 0.0
         self.complaints = TemporaryFile()  # noqa: SIM115 (closed by `stop`)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, json.dumps(asked)],
-            env=processes.environment(threads),
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=self.complaints,

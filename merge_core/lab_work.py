@@ -11,8 +11,8 @@ import sys
 from collections.abc import Generator
 from pathlib import Path
 
-from merge_core import crew, places, processes
-from merge_core.carriers import Asked, Carrier
+from merge_core import crew, places, queue
+from merge_core.carriers import Asked, Carrier, claim
 from merge_core.crew import Headway
 from merge_core.errors import NetweldError, RecipeError
 from merge_core.lab import Cell, LabFile, missing, row_from
@@ -30,7 +30,7 @@ def carry_out(
     data: Path | None = None,
     workers: int = 0,
 ) -> Generator[Headway, None, None]:
-    """Do what is missing of a lab with n seeds, and tell how far it is.
+    """Do what is missing of a lab with n seeds in its turn, and tell how far it is.
 
     Whoever stops listening stops the workers; what is finished stays.
 
@@ -44,21 +44,25 @@ def carry_out(
 
     Raises:
         RecipeError: n is not positive.
-        NetweldError: a worker failed; says why.
+        StoreError: another process works on the lab, or it is somebody else's.
+        NetweldError: a worker failed, says why; or it was taken out of the queue.
     """
     if n < 1:
         raise RecipeError(f"A lab got {n} seeds, but it needs 1 or more.")
     place = str((data or places.data_directory()).expanduser().resolve())
+    claim(file.path)
     file.begin()
-    asked = Asked(seed=seed, n=n, device=device, data=place, workers=workers)
-    yield from crew.carry(Carrier(file.path, asked), _work(file, asked))
+    carrier = Carrier(file.path, Asked(seed=seed, n=n, device=device, data=place, workers=workers))
+    yield from crew.carry(carrier, _work(file, carrier))
 
 
-def _work(file: LabFile, asked: Asked) -> Generator[Headway, None, None]:
+def _work(file: LabFile, carrier: Carrier) -> Generator[Headway, None, None]:
     """Let workers do what is missing, and write rows down as they come."""
+    asked = carrier.asked
     seeds = range(asked.seed, asked.seed + asked.n)
     todo = missing(file.lab, file.rows(), seeds)
-    count = asked.workers or (processes.available_threads() if asked.device == "cpu" else 1)
+    count = asked.workers or (queue.share() if asked.device == "cpu" else 1)
+    extra = yield from crew.turn(carrier, count)
 
     def hear(said: dict) -> bool:
         file.append([row_from(said)])
@@ -66,7 +70,7 @@ def _work(file: LabFile, asked: Asked) -> Generator[Headway, None, None]:
 
     said = {"lab": file.said, "device": asked.device, "data": asked.data}
     shares = [{**said, "todo": share} for share in shared_out(todo, count)]
-    yield from crew.work(WORKER, shares, hear)
+    yield from crew.work(WORKER, shares, hear, extra=extra)
 
 
 def shared_out(todo: list[tuple[int, Cell]], count: int) -> list[list[tuple[int, Cell]]]:
@@ -91,8 +95,10 @@ def begin(
     Returns once it holds the lab, so that nobody takes the old state for the new one.
 
     Raises:
-        StoreError: no process can be started, or another one works on the lab.
+        StoreError: no process can be started, another one works on the lab, or it is somebody
+            else's.
     """
+    claim(file.path)
     file.begin()
     asked = {
         "path": str(file.path),

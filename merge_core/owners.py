@@ -1,4 +1,4 @@
-"""Whose a run is, and who may command it (no torch, no Streamlit).
+"""Whose a run, a table, a lab or a search is, and who may command it (no torch, no Streamlit).
 
 An owner is a word: "user:ada" for whoever uses the terminal of this machine, "browser:1f2e…" for a
 browser that a shared dashboard has given a signed token, "mail:ada@example.org" for somebody who
@@ -40,17 +40,26 @@ class Visitor:
         """Whether they may stop, steer, resume and delete a run of that owner."""
         return self.commands_all or owner == self.owner
 
-    def require(self, run: str, owner: str | None) -> None:
+    def require(self, name: str, owner: str | None, kind: str = "run") -> None:
         """Refuse what is not theirs.
 
+        Args:
+            name: what they would command.
+            owner: whose it is.
+            kind: "run", "table", "lab" or "search".
+
         Raises:
-            StoreError: the run is somebody else's.
+            StoreError: it is somebody else's.
         """
-        if not self.may_command(owner):
-            raise StoreError(
-                f"Run {run} is somebody else's; look at it as you like, and start or fork a run "
-                f"of your own to command one."
-            )
+        if self.may_command(owner):
+            return
+        own = "start or fork a run of your own"
+        if kind != "run":
+            own = f"start a {kind} of your own, with other settings,"
+        raise StoreError(
+            f"{kind.capitalize()} {name.rpartition('/')[2]} is somebody else's; look at it as you "
+            f"like, and {own} to command one."
+        )
 
 
 def of_the_terminal() -> Visitor:

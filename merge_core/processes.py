@@ -40,10 +40,7 @@ def start(store: Store, turn: Turn, gpu: int | None = None) -> subprocess.Popen[
         # The number of threads decides in which order sums are taken, so a resumed run needs the
         # number it started with.
         threads = reader.facts().get("threads") or turn.threads
-    extra = {"NETWELD_HOME": str(store.home), "NETWELD_DATA": turn.data}
-    if gpu is not None:
-        names = visible_gpus()
-        extra |= {"CUDA_VISIBLE_DEVICES": names[gpu], GPUS: ",".join(names)}
+    extra = {"NETWELD_HOME": str(store.home), "NETWELD_DATA": turn.data} | only(gpu)
     try:
         with (directory / "worker.log").open("ab") as log:
             process = subprocess.Popen(
@@ -63,6 +60,14 @@ def start(store: Store, turn: Turn, gpu: int | None = None) -> subprocess.Popen[
     # Somebody must wait for a child, or it stays behind as a zombie that looks alive.
     threading.Thread(target=process.wait, name=f"reap {turn.run}", daemon=True).start()
     return process
+
+
+def only(gpu: int | None) -> dict[str, str]:
+    """What a process that shall see one GPU has in its environment; nothing where it sees all."""
+    if gpu is None:
+        return {}
+    names = visible_gpus()
+    return {"CUDA_VISIBLE_DEVICES": names[gpu], GPUS: ",".join(names)}
 
 
 def is_worker(pid: int, run: str) -> bool:

@@ -12,6 +12,9 @@ even if they must share then.
 
 First come, first served among the runs of one owner; between owners, whoever has the fewest
 running goes first, then whoever has had the least of late.
+
+Tables, labs and searches wait among the runs and count as they do. A process for each is there
+already and waits for its turn to begin (see `merge_core.crew`).
 """
 
 import os
@@ -26,7 +29,7 @@ from typing import Literal
 from merge_core import owners, places, processes
 from merge_core.errors import StoreError
 from merge_core.recipes import Experiment
-from merge_core.store import Limits, Spent, Store, Turn, Turns, held
+from merge_core.store import Limits, Spent, Store, Turn, Turns, folder_of, held
 
 SMALL = ("sine-mlp", "digits-cnn")
 """Networks so small that a second thread makes them no faster."""
@@ -77,7 +80,7 @@ def enqueue(store: Store, name: str, data: Path | None = None, after: int = 0) -
 
 
 def dispatch(store: Store) -> list[str]:
-    """Start the runs whose turn it is, and forget those that have ended; returns the started."""
+    """Let those begin whose turn it is, and forget those that have ended; returns who begins."""
     turns = Turns(store.home)
     if not turns.all():
         return []
@@ -89,33 +92,35 @@ def dispatch(store: Store) -> list[str]:
     with lock:
         while (turn := _next(store, turns)) is not None:
             gpu = _free_gpu(turns.all()) if _on_gpu(turn) else None
-            try:
-                process = processes.start(store, turn, gpu)
-            except StoreError as error:
-                turns.end(turn)
-                with suppress(OSError, StoreError):  # it was deleted at this moment
-                    turns.mark(turn.run, "failed", str(error))
-                continue
-            turns.begun(turn.run, process.pid, gpu)
+            pid = turn.pid  # of a process that waits for these words
+            if turn.kind == "run":
+                try:
+                    pid = processes.start(store, turn, gpu).pid
+                except StoreError as error:
+                    turns.end(turn)
+                    with suppress(OSError, StoreError):  # it was deleted at this moment
+                        turns.mark(turn.run, "failed", str(error))
+                    continue
+            turns.begun(turn.run, pid, gpu)
             started.append(turn.run)
     return started
 
 
 def leave(store: Store, name: str) -> None:
-    """The last deed of a worker, which no longer holds its run: let the next ones begin."""
+    """The last deed of whoever worked on something and has let go of it: the next ones begin."""
     turn = Turns(store.home).of(name)
     mine = turn is not None and turn.pid in (None, os.getpid())
-    if turn is not None and mine and not held(store.home / "runs" / name):
+    if turn is not None and mine and not held(folder_of(store.home, name)):
         Turns(store.home).end(turn)
     dispatch(store)
 
 
 def withdraw(store: Store, *names: str) -> list[str]:
-    """Take waiting runs out of the queue; they count as stopped and can be resumed.
+    """Take who waits out of the queue; it counts as stopped and can go on later.
 
     Args:
         store: where the runs are.
-        names: some runs; all that wait when none is named.
+        names: some runs, tables, labs or searches; all that wait when none is named.
 
     Returns:
         Those that waited.
@@ -140,14 +145,19 @@ def withdraw(store: Store, *names: str) -> list[str]:
         for turn in turns.all():
             if turn.run in (names or (turn.run,)) and standing(store, turn) == "waiting":
                 turns.end(turn)
-                turns.mark(turn.run, "stopped", "It was taken out of the queue.")
+                if turn.kind == "run":
+                    turns.mark(turn.run, "stopped", "It was taken out of the queue.")
                 taken.append(turn.run)
     return taken
 
 
 def standing(store: Store, turn: Turn) -> Standing:
     """Whether a turn's run waits, has a worker or is about to, or has ended."""
-    directory = store.home / "runs" / turn.run
+    directory = folder_of(store.home, turn.run)
+    if turn.kind != "run":
+        if not held(directory):
+            return "over"
+        return "waiting" if turn.began is None else "busy"
     if held(directory):
         return "busy"
     if turn.pid is None:
@@ -181,8 +191,8 @@ class Crowd:
     """Everybody's turns at one moment, and what may start next.
 
     Attributes:
-        waiting: turns without a worker, in the order of asking.
-        busy: turns with one.
+        waiting: turns that have not begun, in the order of asking.
+        busy: those that have.
         paused: runs of these that have been paused for so long that their place is free.
         spent: what each owner has had.
         limits: what each may have.
@@ -252,7 +262,9 @@ def _crowd(store: Store, turns: Turns, *, clean: bool) -> Crowd:
     return Crowd(
         waiting=sorted_["waiting"],
         busy=sorted_["busy"],
-        paused=frozenset(turn.run for turn in sorted_["busy"] if _paused(store, turn.run)),
+        paused=frozenset(
+            turn.run for turn in sorted_["busy"] if turn.kind == "run" and _paused(store, turn.run)
+        ),
         spent=turns.spent(),
         limits=turns.limits(),
     )
@@ -287,10 +299,15 @@ def slots() -> int | None:
 
 def threads_for(recipe: Experiment) -> int:
     """How many threads a new run gets."""
+    return 1 if slots() is None and recipe.model in SMALL else share()
+
+
+def share() -> int:
+    """How many threads whoever can use all of them gets."""
     most = slots()
-    if most is not None:
-        return max(processes.available_cores() // most, 1)
-    return 1 if recipe.model in SMALL else processes.available_threads()
+    if most is None:
+        return processes.available_threads()
+    return max(processes.available_cores() // most, 1)
 
 
 def _on_gpu(turn: Turn) -> bool:

@@ -16,7 +16,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from merge_core import crew, launch, places, queue
-from merge_core.carriers import Asked, Carrier
+from merge_core.carriers import Asked, Carrier, claim
 from merge_core.crew import Headway
 from merge_core.errors import NetweldError, RecipeError, StoreError
 from merge_core.recipes import Recipe
@@ -78,7 +78,7 @@ def asked_for(
 
     Raises:
         RecipeError: the budget is none, or Optuna is not installed.
-        StoreError: the merge cannot be started.
+        StoreError: the merge cannot be started, or the search is somebody else's.
     """
     require_budget(trials, minutes)
     if find_spec("optuna") is None:
@@ -86,6 +86,7 @@ def asked_for(
             "The search needs Optuna, which is not installed here; install it with "
             "`pip install 'optuna>=5'` and start the search again."
         )
+    claim(file.path)
     store, recipe = Store(), file.search.recipe
     run = teachers_run(store, store.runs(), recipe) or launch.begin(store, recipe, device, data)[0]
     return Asked(
@@ -100,22 +101,27 @@ def asked_for(
 
 
 def carry_out(file: SearchFile, asked: Asked) -> Generator[Headway, None, None]:
-    """Do the trials that a search lacks, and tell how far it is.
+    """Do the trials that a search lacks in its turn, and tell how far it is.
 
     Whoever stops listening stops the worker; trials that are over stay.
 
     Raises:
-        StoreError: another process works on the search, or the run with the teachers ended before
-            it had them.
-        NetweldError: the worker failed; says why.
+        StoreError: another process works on the search, it is somebody else's, or the run with the
+            teachers ended before it had them.
+        NetweldError: the worker failed, says why; or it was taken out of the queue.
     """
+    claim(file.path)
     file.begin()
-    yield from crew.carry(Carrier(file.path, asked), _work(file, asked))
+    carrier = Carrier(file.path, asked)
+    yield from crew.carry(carrier, _work(file, carrier))
 
 
-def _work(file: SearchFile, asked: Asked) -> Generator[Headway, None, None]:
-    """Wait for the teachers, then let the worker do trials and write them down as they come."""
-    store = Store()
+def _work(file: SearchFile, carrier: Carrier) -> Generator[Headway, None, None]:
+    """Let the worker do trials and write them down as they come.
+
+    The teachers are waited for outside of the queue: the run that trains them needs a turn itself.
+    """
+    store, asked = Store(), carrier.asked
     for _ in _waited(store, asked.run):
         yield Headway(fraction=0.0, left=None, rows=0)
 
@@ -132,7 +138,8 @@ def _work(file: SearchFile, asked: Asked) -> Generator[Headway, None, None]:
         "run": asked.run,
     }
     threads = queue.threads_for(file.search.recipe)
-    yield from crew.work(WORKER, [share], hear, threads)
+    extra = yield from crew.turn(carrier, threads)
+    yield from crew.work(WORKER, [share], hear, threads, extra)
 
 
 def _waited(store: Store, run: str) -> Generator[None, None, None]:
@@ -163,8 +170,10 @@ def begin(file: SearchFile, asked: Asked) -> subprocess.Popen[bytes]:
     Returns once it holds the search, so that nobody takes the old state for the new one.
 
     Raises:
-        StoreError: no process can be started, or another one works on the search.
+        StoreError: no process can be started, another one works on the search, or it is somebody
+            else's.
     """
+    claim(file.path)
     file.begin()
     return crew.begin(file.path, CARRIER, {"path": str(file.path), "asked": asdict(asked)})
 

@@ -12,8 +12,8 @@ import sys
 from collections.abc import Generator, Sequence
 from pathlib import Path
 
-from merge_core import crew, places, processes
-from merge_core.carriers import Asked, Carrier
+from merge_core import crew, places, queue
+from merge_core.carriers import Asked, Carrier, claim
 from merge_core.crew import Headway
 from merge_core.errors import NetweldError, RecipeError
 from merge_core.recipes import Recipe
@@ -35,7 +35,7 @@ def missing(rows: Sequence[Row], seeds: Sequence[int]) -> dict[str, list[int]]:
 def carry_out(
     results: Results, n: int, *, device: str = "cpu", data: Path | None = None, workers: int = 0
 ) -> Generator[Headway, None, None]:
-    """Do what is missing of the first n repetitions, and tell how far it is.
+    """Do what is missing of the first n repetitions in its turn, and tell how far it is.
 
     The repetitions have the seeds from the recipe's on. Whoever stops listening stops the workers;
     what is finished stays.
@@ -49,31 +49,32 @@ def carry_out(
 
     Raises:
         RecipeError: n is not positive.
-        NetweldError: a worker failed; says why.
+        StoreError: another process works on the table, or it is somebody else's.
+        NetweldError: a worker failed, says why; or it was taken out of the queue.
     """
     if n < 1:
         raise RecipeError(f"A table got n={n}, but it needs 1 repetition or more.")
     seed = results.recipe.seed
     place = str((data or places.data_directory()).expanduser().resolve())
+    claim(results.path)
     carrier = Carrier(
         results.path, Asked(seed=seed, n=n, device=device, data=place, workers=workers)
     )
-    yield from crew.carry(carrier, _work(results, n, device, place, workers))
+    yield from crew.carry(carrier, _work(results, carrier))
 
 
-def _work(
-    results: Results, n: int, device: str, data: str, workers: int
-) -> Generator[Headway, None, None]:
+def _work(results: Results, carrier: Carrier) -> Generator[Headway, None, None]:
     """Let workers do what is missing, and write rows down as they come."""
-    seed = results.recipe.seed
-    todo = missing(results.rows(), range(seed, seed + n))
-    count = workers or (processes.available_threads() if device == "cpu" else 1)
+    asked = carrier.asked
+    todo = missing(results.rows(), range(asked.seed, asked.seed + asked.n))
+    count = asked.workers or (queue.share() if asked.device == "cpu" else 1)
     count = min(count, max(len(seeds) for seeds in todo.values()))
-    asked = {
+    extra = yield from crew.turn(carrier, count)
+    share = {
         "recipe": json.loads(results.recipe.to_json()),
         "budget": results.budget,
-        "device": device,
-        "data": data,
+        "device": asked.device,
+        "data": asked.data,
     }
     noted = False
 
@@ -88,8 +89,8 @@ def _work(
         noted = True
         return False
 
-    shares = [{unit: seeds[i::count] for unit, seeds in todo.items()} for i in range(count)]
-    yield from crew.work(WORKER, [{**asked, "units": share} for share in shares], hear)
+    units = [{unit: seeds[i::count] for unit, seeds in todo.items()} for i in range(count)]
+    yield from crew.work(WORKER, [{**share, "units": each} for each in units], hear, extra=extra)
 
 
 def begin(
@@ -107,7 +108,8 @@ def begin(
         data: where data sets lie.
 
     Raises:
-        StoreError: no process can be started, or another one works on the table.
+        StoreError: no process can be started, another one works on the table, or it is somebody
+            else's.
     """
     asked = {
         "recipe": json.loads(recipe.to_json()),

@@ -41,7 +41,7 @@ from merge_core.views.evidence import (
 from merge_core.views.latex import latex_table
 from merge_core.views.repeated import repeated, repeated_conditions, repeated_frame
 from merge_core.views.runs import duration, flops_text
-from pages import shared
+from pages import carried, shared
 
 WHAT = {"tables": "Repeated experiments", "runs": "Stored runs"}
 VIEWS = {
@@ -156,16 +156,14 @@ def work(table: Table) -> None:
     told = table.progress
     if table.sample:
         st.caption(f"This table came with netweld; it was made on {when(table)}.")
-    elif told is not None and told.state == "running":
+    elif told is not None and table.running:
         left = "" if told.left is None else f" · about {duration(told.left)} left"
-        st.progress(
-            told.fraction,
-            text=f"**{100 * told.fraction:.0f} %** of {told.asked.n} repetitions of every strategy "
+        carried.at_work(
+            table,
+            f"**{100 * told.fraction:.0f} %** of {told.asked.n} repetitions of every strategy "
             f"on {told.asked.device}{left}. It goes on when this page is closed.",
+            "table",
         )
-        if st.button("Stop", icon=":material/stop:", key="stop-table"):
-            carriers.stop(table.path)
-            st.rerun(scope="app")
     elif told is not None and told.state != "finished":
         words = {
             "stopped": "was stopped",
@@ -177,11 +175,7 @@ def work(table: Table) -> None:
     elif any(missing(table).values()):
         st.caption("Some strategies are not in this table yet.")
         go_on(table, "Add what is missing")
-    if st.session_state.get("table_ran") == table.name and not table.running:
-        st.session_state.pop("table_ran")
-        st.rerun(scope="app")  # the page around is out of date
-    if table.running:
-        st.session_state["table_ran"] = table.name
+    carried.follow(table, "table")
 
 
 def missing(table: Table) -> dict[str, list[int]]:
@@ -193,7 +187,11 @@ def missing(table: Table) -> dict[str, list[int]]:
 
 def go_on(table: Table, words: str) -> None:
     """The button that does what is missing."""
-    if not st.button(words, type="primary", icon=":material/resume:", key="go-on"):
+    if why := carried.refusal(table):
+        st.caption(why)
+    if not st.button(
+        words, type="primary", icon=":material/resume:", key="go-on", disabled=bool(why)
+    ):
         return
     asked = table.progress.asked if table.progress is not None else None
     seeds = table.seeds

@@ -14,7 +14,7 @@ from streamlit.runtime.scriptrunner import get_script_run_ctx
 from merge_core import owners, places, queue
 from merge_core.errors import NetweldError
 from merge_core.owners import Visitor
-from merge_core.store import Limits, Store, Turns
+from merge_core.store import Limits, Store, Turns, kind_of
 from merge_core.views.queued import queue_frame
 
 COOKIE = "netweld-owner"
@@ -64,12 +64,16 @@ def _signs_in() -> bool:
     return st.secrets.load_if_toml_exists() and "auth" in st.secrets
 
 
-def refusal(run: str) -> str:
-    """Why the visitor may not command a run; empty where they may."""
+def refusal(name: str) -> str:
+    """Why the visitor may not command a run; empty where they may.
+
+    Args:
+        name: of the run; or what a table, a lab or a search is known by (`merge_core.store.Turn`).
+    """
     try:
         who = visitor()
         if not who.commands_all:
-            who.require(run, Turns(places.home()).owner(run))
+            who.require(name, Turns(places.home()).owner(name), kind_of(name))
     except NetweldError as error:
         return str(error)
     return ""
@@ -137,7 +141,7 @@ def _try_key() -> None:
 def _queue(store: Store) -> None:
     """Everybody's turns, and a button that ends the waiting."""
     try:
-        frame = queue_frame(store, brief=True)[["Turn", "Run", "Owner"]]
+        frame = queue_frame(store, brief=True)[["Turn", "Kind", "Name", "Owner"]]
         waiting = sum(turn != "has it" for turn in frame["Turn"].tolist())
         st.markdown(f"**Queue**: {len(frame) - waiting} with a worker, {waiting} waiting.")
         if len(frame):
@@ -149,7 +153,7 @@ def _queue(store: Store) -> None:
             icon=":material/delete_sweep:",
             key="clear-queue",
             disabled=not waiting,
-            help="Runs that wait are stopped and can be resumed; those with a worker go on.",
+            help="What waits is stopped and can go on later; what has a worker goes on.",
         ):
             queue.withdraw(store)
             st.rerun(scope="app")
@@ -163,7 +167,7 @@ def _limits(turns: Turns) -> None:
     with st.form("limits"):
         st.markdown("**Limits for each user**")
         running = st.number_input(
-            "Runs at once", 1, 1000, now.running, key="limit-running", placeholder="no limit"
+            "Turns at once", 1, 1000, now.running, key="limit-running", placeholder="no limit"
         )
         minutes = st.number_input(
             "Minutes of computing in all",

@@ -37,7 +37,7 @@ from merge_core.views.lab import (
     readable_lab,
 )
 from merge_core.views.runs import duration
-from pages import search, shared
+from pages import carried, search, shared
 
 RECIPES = ("sine", "digits")
 """Small enough for dozens of schedules in minutes; the command takes every merge."""
@@ -123,23 +123,25 @@ def show_lab(name: str) -> None:
 def work(now: LabNow) -> None:
     """How far a lab is, and the buttons that steer it."""
     told, total = now.progress, now.lab.shape[0] * now.lab.shape[1]
-    if told is not None and told.state == "running":
+    if told is not None and now.running:
         left = "" if told.left is None else f" · about {duration(told.left)} left"
-        st.progress(
-            told.fraction,
-            text=f"**{100 * told.fraction:.0f} %** of {total} schedules × {told.asked.n} seed"
+        carried.at_work(
+            now,
+            f"**{100 * told.fraction:.0f} %** of {total} schedules × {told.asked.n} seed"
             f"{'s' if told.asked.n > 1 else ''} on {told.asked.device}{left}. It goes on when this "
             f"page is closed.",
+            "lab",
         )
-        if st.button("Stop", icon=":material/stop:", key="stop-lab"):
-            carriers.stop(now.path)
-            st.rerun(scope="app")
     elif told is None or missing(now.lab, now.rows, now.seeds):
         words = "is not finished"
         if told is not None:
             words = _WORDS.get(told.state, f"failed. {told.message}")
         st.warning(f"This lab {words}. What is finished stays; the rest can follow.")
-        if st.button("Go on", type="primary", icon=":material/resume:", key="lab-go-on"):
+        if why := carried.refusal(now):
+            st.caption(why)
+        if st.button(
+            "Go on", type="primary", icon=":material/resume:", key="lab-go-on", disabled=bool(why)
+        ):
             seeds = now.seeds or [0]
             lab_work.begin(
                 LabFile(now.lab), seeds[-1] - seeds[0] + 1, seed=seeds[0],
@@ -147,11 +149,7 @@ def work(now: LabNow) -> None:
                 data=Path(told.asked.data) if told is not None else None,
             )  # fmt: skip
             st.rerun(scope="app")
-    if st.session_state.get("lab_ran") == now.name and not now.running:
-        st.session_state.pop("lab_ran")
-        st.rerun(scope="app")  # the page around is out of date
-    if now.running:
-        st.session_state["lab_ran"] = now.name
+    carried.follow(now, "lab")
 
 
 def chosen_cell(now: LabNow) -> Cell:

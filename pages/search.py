@@ -30,7 +30,7 @@ from merge_core.views.search import (
     search_label,
     trial_frame,
 )
-from pages import shared
+from pages import carried, shared
 
 SOURCES = {"recipe": "A recipe", "run": "The recipe of a run"}
 _WORDS = {
@@ -112,26 +112,20 @@ def show_search(name: str) -> None:
 def work(now: SearchNow) -> None:
     """How far a search is, and the buttons that steer it."""
     told = now.progress
-    if told is not None and told.state == "running":
+    if told is not None and now.running:
         left = "" if told.left is None else f" · at most about {duration(told.left)} left"
         limit = f" or {told.asked.minutes:g} minutes" if told.asked.minutes else ""
-        st.progress(
-            told.fraction,
-            text=f"**{len(now.trials)}** of {told.asked.n} trials{limit}, teachers of run "
-            f"{told.asked.run}{left}. It goes on when this page is closed.",
-        )
         if waiting := waits_for(told):
             st.caption(waiting)
-        if st.button("Stop", icon=":material/stop:", key="stop-search"):
-            carriers.stop(now.path)
-            st.rerun(scope="app")
+        carried.at_work(
+            now,
+            f"**{len(now.trials)}** of {told.asked.n} trials{limit}, teachers of run "
+            f"{told.asked.run}{left}. It goes on when this page is closed.",
+            "search",
+        )
     else:
         go_on(now)
-    if st.session_state.get("search_ran") == now.name and not now.running:
-        st.session_state.pop("search_ran")
-        st.rerun(scope="app")  # the page around is out of date
-    if now.running:
-        st.session_state["search_ran"] = now.name
+    carried.follow(now, "search")
 
 
 def waits_for(told: carriers.Progress) -> str:
@@ -156,6 +150,8 @@ def go_on(now: SearchNow) -> None:
     trials = told.asked.n if told is not None else len(now.trials)
     full = len(now.trials) >= trials
     st.caption(f"This search {words}, with {len(now.trials)} trials. They stay; more can follow.")
+    if why := carried.refusal(now):
+        st.caption(why)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         wanted = st.number_input(
             "Trials in all", 1, MOST_TRIALS, min(trials + 10 if full else trials, MOST_TRIALS),
@@ -166,7 +162,7 @@ def go_on(now: SearchNow) -> None:
             told.asked.minutes if told is not None else 0.0, format="%g", key="more-minutes",
             width=170,
         )  # fmt: skip
-        if st.button("Go on", icon=":material/resume:", key="search-go-on"):
+        if st.button("Go on", icon=":material/resume:", key="search-go-on", disabled=bool(why)):
             file = SearchFile(now.search)
             asked = search_work.asked_for(
                 file, int(wanted), minutes=minutes,

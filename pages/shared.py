@@ -166,6 +166,7 @@ def comparisons() -> list[RunSummary]:
 
 def pick_run() -> None:
     """Draw the run picker; the address follows it, and it the address, on every page."""
+    notice = st.container()  # it comes and goes, and the picker must keep its place: see `live`
     with errors_as_sentences():
         wanted = st.session_state.pop("next_run", None)
         asked = wanted or st.query_params.get(RUN) or None
@@ -175,7 +176,7 @@ def pick_run() -> None:
         if not by_name:
             return
         if asked is not None and asked not in by_name:
-            st.error(
+            notice.error(
                 f"There is no run {asked!r} here: it may have been deleted, or belong to another "
                 f"machine. Pick one of the runs below."
             )
@@ -289,6 +290,7 @@ def pick_comparison() -> RunSummary | None:
 
     Where there are several, a picker is drawn; the address follows it. The newest comes first.
     """
+    place = st.container(horizontal=True, vertical_alignment="bottom")
     found = {run.name: run for run in comparisons()}
     wanted = st.session_state.pop("next_comparison", None)
     if len(found) < 2:
@@ -297,7 +299,7 @@ def pick_comparison() -> RunSummary | None:
         st.session_state[COMPARISON] = wanted
     elif st.session_state.get(COMPARISON) not in found:
         st.session_state.pop(COMPARISON, None)
-    with st.container(horizontal=True, vertical_alignment="bottom"):
+    with place:
         name = st.selectbox(
             "Comparison",
             list(found),
@@ -337,7 +339,10 @@ def live(
 ) -> None:
     """Draw a part of a page again and again while its run is alive, once otherwise.
 
-    When the run ends, or begins, the whole page is drawn again.
+    When the run ends, or begins, the whole page is drawn again. A widget that is bound to the
+    address must then stand where it stood: the browser mounts one that moved a second time before
+    it drops the first, and the second one no longer writes the address. So what comes and goes
+    above such a widget stands in a container that is always there.
 
     Args:
         body: draws the part.
@@ -408,9 +413,14 @@ def _places(home: str) -> dict[str, queued.Place]:
     return {found.run: found for found in queued.places(Store(Path(home)))}
 
 
+def queue_place(name: str) -> queued.Place | None:
+    """Where a run or something else is in the queue; None when it does not wait."""
+    return _places(str(places.home())).get(name)
+
+
 def _waiting(name: str) -> str:
     """Where a run is that has not begun."""
-    found = _places(str(places.home())).get(name)
+    found = queue_place(name)
     if found is None:
         return "This run waits for its worker to start; that takes a few seconds."
     return (

@@ -230,7 +230,7 @@ def test_a_waiting_run_knows_its_place_and_can_be_taken_out(
     assert replace(found, ahead=0, seconds=40.0).brief == "next, 40 s"
     assert replace(found, ahead=None).brief == "limit"
     assert queued.place(store, names[0]) is None
-    assert list(queued.queue_frame(store)["Run"]) == [names[0], names[2], names[1]]
+    assert queued.queue_frame(store)["Name"].tolist() == [names[0], names[2], names[1]]
     with pytest.raises(StoreError, match="somebody else's"):
         launch.stop(store, names[1])
     with pytest.raises(StoreError, match="Only an instructor"):
@@ -298,9 +298,9 @@ def test_a_killed_worker_makes_room(store: Store, monkeypatch: pytest.MonkeyPatc
     workers(monkeypatch, 0.0)
     second, started = launch.begin(store, recipe(), "cpu")
     assert not started
-    until(lambda: held(store.directory(first)))
-    assert queue.dispatch(store) == []
     with store.open(first) as reader:
+        until(lambda: reader.status()["state"] == "running")
+        assert queue.dispatch(store) == []
         os.kill(reader.status()["pid"], signal.SIGKILL)
     until(lambda: not held(store.directory(first)))
     until(lambda: queue.dispatch(store) == [second])
@@ -382,8 +382,9 @@ def test_many_dispatchers_start_every_run_once(store: Store, monkeypatch: pytest
 def test_no_process_survives_stop_all(
     store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ):
-    """Runs of which one waits and one does not listen, an inspection, a table, a lab, a search."""
-    monkeypatch.setenv("NETWELD_SLOTS", "2")
+    """Runs of which one waits and one does not listen, an inspection, a table, a search, two labs
+    of which one waits."""
+    monkeypatch.setenv("NETWELD_SLOTS", "4")
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     workers(monkeypatch, 0.5)
     polite, _ = launch.begin(store, recipe(), "cpu")
@@ -396,22 +397,26 @@ def test_no_process_survives_stop_all(
     )
     monkeypatch.setattr(processes, "WORKER", ("-c", source.replace("PAUSE = 0.5", "PAUSE = 600")))
     deaf, _ = launch.begin(store, recipe(), "cpu")
-    waiting, _ = launch.begin(store, recipe(), "cpu")
     for name in (polite, deaf):
         with store.open(name) as reader:
             until(lambda reader=reader: reader.status()["state"] == "running")
     time.sleep(0.5)
     endless = recipe().changed({"teacher.epochs": "100000"})
-    lab, search = LabFile(Lab.usual(endless, "growth", (1, 1))), SearchFile(Search(recipe=endless))
+    lab, other = (LabFile(Lab.usual(endless, "growth", (1, side))) for side in (1, 2))
+    search = SearchFile(Search(recipe=endless))
     asked = Asked(seed=0, n=1, device="cpu", data="", workers=1, run=polite)
     carriers_of = {
         Results(endless, "epochs").path: tabled.begin(endless, "epochs", 1),
         lab.path: lab_work.begin(lab),
         search.path: search_work.begin(search, asked),  # its teachers are those of a run at work
     }
+    until(lambda: len(queue.crowd(store).busy) == 4)
+    waiting, _ = launch.begin(store, recipe(), "cpu")
+    carriers_of[other.path] = lab_work.begin(other)
+    until(lambda: len(queue.crowd(store).waiting) == 2)
     inspection = inspected.start("resnet18")
     monkeypatch.setattr(queueing, "PATIENCE_SECONDS", 5.0)
-    until(lambda: len(processes.computing(store)) == 8)  # a table and a lab have workers of theirs
+    until(lambda: len(processes.computing(store)) == 9)  # a table and a lab have workers of theirs
     pids = {process.pid for process in processes.computing(store)}
     assert pids > {inspection.process.pid, *(each.pid for each in carriers_of.values())}
     with inspection.errors:
@@ -421,7 +426,7 @@ def test_no_process_survives_stop_all(
     states = {run.name: run.state for run in store.runs()}
     assert states == {polite: "stopped", deaf: "lost", waiting: "stopped"}
     ends = [carriers.progress_of(path) for path in carriers_of]
-    assert [end and end.state for end in ends] == ["stopped"] * 3
+    assert [end and end.state for end in ends] == ["stopped"] * 4
     assert queue.dispatch(store) == []
 
 

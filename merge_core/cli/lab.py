@@ -41,8 +41,8 @@ def lab(
 ) -> None:
     """Train one recipe under a grid of λ schedules at once, and print the best of them.
 
-    It can be stopped at any time; the same command goes on, and with more --seeds adds to it. The
-    page Lab shows the landscape as it fills in.
+    It waits for its turn as runs do, and can be stopped at any time; the same command goes on, and
+    with more --seeds adds to it. The page Lab shows the landscape as it fills in.
     """
     if device not in launch.DEVICES[1:]:
         raise RecipeError(
@@ -52,7 +52,7 @@ def lab(
     file = LabFile(Lab.usual(chosen, family, _shape(grid)))
     if missing(file.lab, file.rows(), range(seed, seed + seeds)):
         work = lab_work.carry_out(file, seeds, seed=seed, device=device, data=data, workers=workers)
-        show_work(work, "Schedules", "The lab")
+        show_work(work, file.path, "Schedules", "The lab")
     show(read_lab(file.path))
     console.print(f"Every row is in {file.path}.", soft_wrap=True)
 

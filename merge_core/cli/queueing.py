@@ -6,7 +6,7 @@ import typer
 
 from merge_core import processes, queue
 from merge_core.cli.tables import console, new_table
-from merge_core.store import Limits, Store, Turns
+from merge_core.store import Limits, Store, Turns, kind_of
 from merge_core.views.queued import queue_frame
 
 PATIENCE_SECONDS = 30.0
@@ -15,11 +15,11 @@ PATIENCE_SECONDS = 30.0
 
 def show(
     clear: Annotated[
-        bool, typer.Option("--clear", help="Take every run out that waits; it can be resumed.")
+        bool, typer.Option("--clear", help="Take out all that waits; it can go on later.")
     ] = False,
     running: Annotated[
         int | None,
-        typer.Option(min=0, help="Runs at once for each user; 0 for no limit.", metavar="N"),
+        typer.Option(min=0, help="Turns at once for each user; 0 for no limit.", metavar="N"),
     ] = None,
     minutes: Annotated[
         float | None,
@@ -39,7 +39,7 @@ def show(
         )
     if clear:
         taken = queue.withdraw(store)
-        typer.echo(f"{len(taken)} runs were taken out of the queue.")
+        typer.echo(f"Taken out of the queue: {len(taken)}.")
     queue.dispatch(store)
     frame = queue_frame(store)
     if frame.empty:
@@ -56,7 +56,7 @@ def stop_all(store: Store) -> int:
 
     Runs and tables keep what they have and can go on; nothing that waits begins.
     """
-    waited = queue.withdraw(store)
+    waited = [name for name in queue.withdraw(store) if kind_of(name) == "run"]
     asked, killed = processes.end(store, PATIENCE_SECONDS)
     typer.echo(f"{asked} processes were stopped, and {len(waited)} runs that waited.")
     if killed:

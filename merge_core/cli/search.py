@@ -65,8 +65,9 @@ def search(
     """Search the λ schedule of a recipe with Optuna, and print the best trials.
 
     The teachers are trained once; every trial is gates, cut and fine-tuning on top of them, and its
-    held-out score decides. It can be stopped at any time; the same command goes on, and with more
-    --trials adds to it. The page Lab shows the trials as they come.
+    held-out score decides. It waits for its turn as runs do, and can be stopped at any time; the
+    same command goes on, and with more --trials adds to it. The page Lab shows the trials as they
+    come.
     """
     if device not in launch.DEVICES:
         raise DeviceError(
@@ -89,7 +90,7 @@ def search(
         )
         typer.echo(text.replace("**", ""), err=True)
         asked = search_work.asked_for(file, trials, minutes=minutes, device=device, data=data)
-        show_work(search_work.carry_out(file, asked), "Trials", "The search")
+        show_work(search_work.carry_out(file, asked), file.path, "Trials", "The search")
     show(read_search(file.path))
     console.print(f"Every trial is in {file.path}.", soft_wrap=True)
 

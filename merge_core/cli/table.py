@@ -66,7 +66,8 @@ def table(
 ) -> None:
     """Repeat an experiment with every strategy at one budget, and show the spread.
 
-    It can be stopped at any time; the same command goes on, and with a larger --n adds to it.
+    It waits for its turn as runs do, and can be stopped at any time; the same command goes on, and
+    with a larger --n adds to it.
     """
     chosen = find_preset(recipe, preset).recipe
     if budget not in BUDGETS or device not in launch.DEVICES[1:]:
@@ -80,7 +81,7 @@ def table(
         raise RecipeError(f"There is no strategy {first!r}; choose one of {', '.join(TITLES)}.")
     if any(tabled.missing(results.rows(), range(seed, seed + n)).values()):
         work = tabled.carry_out(results, n, device=device, data=data, workers=workers)
-        show_work(work, "Repetitions", "The table")
+        show_work(work, results.path, "Repetitions", "The table")
     rows = [row for row in results.rows() if seed <= row.seed < seed + n]
     show(rows, chosen, budget)
     shown = replace(read_table(results.path), rows=tuple(rows))

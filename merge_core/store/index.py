@@ -30,7 +30,7 @@ from merge_core.store.forks import take_over
 from merge_core.store.reader import INPUTS, RunReader
 from merge_core.store.steered import Branch, ForkPoint
 from merge_core.store.summaries import RunSummary, parsed, summary, unreadable_run
-from merge_core.store.turns import Turns
+from merge_core.store.turns import Turns, kind_of
 from merge_core.store.writer import RunWriter
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-[a-z0-9]+-s\d+-[0-9a-f]{4}")
@@ -325,15 +325,20 @@ class Store:
             shutil.rmtree(directory, ignore_errors=True)
 
     def require_command(self, name: str) -> None:
-        """Refuse to change a run that is not of whoever asks (see `merge_core.owners`).
+        """Refuse to change what is not of whoever asks (see `merge_core.owners`).
+
+        Args:
+            name: a run; or what a table, a lab or a search is known by (see `Turn`).
 
         Raises:
-            StoreError: the run is unknown, a sample or somebody else's.
+            StoreError: the run is unknown or a sample, or it is somebody else's.
         """
-        self._require_own(name)
+        kind = kind_of(name)
+        if kind == "run":
+            self._require_own(name)
         who = owners.acting()
         if not who.commands_all:
-            who.require(name, Turns(self.home).owner(name))
+            who.require(name, Turns(self.home).owner(name), kind)
 
     def directory(self, name: str) -> Path:
         """Where the files of a run are.

@@ -1,4 +1,9 @@
-"""Who waits for a turn on the machine, who has one, and whose each run is: tables of the index."""
+"""Who waits for a turn on the machine, who has one, and whose each run is: tables of the index.
+
+A table, a lab or a search has turns and an owner as a run has. It is known by the place of its file
+in the home directory without the ending, such as "labs/sine-quick-growth-8x8-0a1b2c3d", which no
+run can be called.
+"""
 
 import sqlite3
 import time
@@ -24,21 +29,42 @@ _SINCE = 3
 """The first version of the index that has these tables."""
 
 
+_KINDS = {"tables": "table", "labs": "lab", "searches": "search"}
+
+
+def key_of(file: Path) -> str:
+    """What a table, a lab or a search is known by; see above."""
+    return f"{file.parent.name}/{file.stem}"
+
+
+def kind_of(key: str) -> str:
+    """What somebody waits for: "run", "table", "lab" or "search"."""
+    return _KINDS[key.split("/")[0]] if "/" in key else "run"
+
+
+def folder_of(home: Path, key: str) -> Path:
+    """Where the lock of a run, a table, a lab or a search is."""
+    return home / key if "/" in key else home / "runs" / key
+
+
 @dataclass(frozen=True, kw_only=True)
 class Turn:
-    """A run that waits for a worker, or has one.
+    """A run that waits for a worker, or has one; or a table, a lab or a search likewise.
+
+    The process that works on these is there before their turn and waits for it, see
+    `merge_core.crew`.
 
     Attributes:
         id: grows from turn to turn: the order of asking.
-        run: its name.
+        run: its name; see above for what is no run.
         owner: who asked for it.
         device: the device asked for.
         threads: how many its worker uses.
         data: where data sets lie.
         after: commands up to this id were meant for an earlier worker.
-        pid: of its worker; None while it waits.
+        pid: of its worker; None while a run waits.
         gpu: which of several GPUs it has; None when there is nothing to choose.
-        began: when its worker was started, by the machine's monotonic clock.
+        began: when its turn began, by the machine's monotonic clock; None while it waits.
     """
 
     id: int
@@ -51,6 +77,11 @@ class Turn:
     pid: int | None
     gpu: int | None
     began: float | None
+
+    @property
+    def kind(self) -> str:
+        """What it is for: "run", "table", "lab" or "search"."""
+        return kind_of(self.run)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,10 +148,36 @@ class Turns:
             running=None if running is None else int(running), minutes=found.get("minutes")
         )
 
+    def claim(self, run: str, owner: str) -> None:
+        """Say whose a run, a table, a lab or a search is, where nobody has said so before.
+
+        Raises:
+            StoreError: the index cannot be written.
+        """
+        with self._writing() as index:
+            index.execute("INSERT OR IGNORE INTO owners VALUES (?, ?)", (run, owner))
+
     def ask(
-        self, run: str, owner: str, *, device: str, threads: int, data: str, after: int
+        self,
+        run: str,
+        owner: str,
+        *,
+        device: str,
+        threads: int,
+        data: str,
+        after: int = 0,
+        pid: int | None = None,
     ) -> None:
         """Enter a run at the end of the queue; its owner is whoever asked first.
+
+        Args:
+            run: its name, or what something else is known by.
+            owner: who asks.
+            device: the device asked for.
+            threads: how many its worker will use.
+            data: where data sets lie.
+            after: commands up to this id were meant for an earlier worker.
+            pid: the process that waits for this turn; None where one is started then.
 
         Raises:
             StoreError: the index cannot be written.
@@ -130,13 +187,13 @@ class Turns:
             (first,) = index.execute("SELECT owner FROM owners WHERE run = ?", (run,)).fetchone()
             index.execute("DELETE FROM turns WHERE run = ?", (run,))
             index.execute(
-                "INSERT INTO turns(run, owner, device, threads, data, after) "
-                "VALUES (?, ?, ?, ?, ?, ?)",
-                (run, first, device, threads, data, after),
+                "INSERT INTO turns(run, owner, device, threads, data, after, pid) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (run, first, device, threads, data, after, pid),
             )
 
-    def begun(self, run: str, pid: int, gpu: int | None) -> None:
-        """Say that a run has a worker."""
+    def begun(self, run: str, pid: int | None, gpu: int | None) -> None:
+        """Say that a run has a worker, and which."""
         with self._writing() as index:
             index.execute(
                 "UPDATE turns SET pid = ?, gpu = ?, began = ? WHERE run = ?",

@@ -131,7 +131,7 @@ def readable(files: Sequence[tuple[Path, bool]]) -> list[Table]:
 
 def label(table: Table) -> str:
     """A table in a few words: recipe, preset, budget, repetitions."""
-    kind = " · sample" if table.sample else " · ▶ running" if table.running else ""
+    kind = " · sample" if table.sample else table.mark
     changed = "" if _is_preset(table.recipe) else ", changed"
     return (
         f"**{recipe_title(table.recipe)}** ({table.recipe.preset}{changed}) · "

@@ -78,11 +78,10 @@ def readable_lab(path: Path) -> LabNow | None:
 def lab_label(now: LabNow) -> str:
     """A lab in a few words: recipe, preset, family, grid, seeds."""
     lab = now.lab
-    running = " · ▶ running" if now.running else ""
     changed = ", changed" if changes(lab) else ""
     return (
         f"**{recipe_title(lab.recipe)}** ({lab.recipe.preset}{changed}) · {TITLES[lab.family]} · "
-        f"{lab.shape[0]} × {lab.shape[1]} schedules · {_seeds(now.seeds)}{running}"
+        f"{lab.shape[0]} × {lab.shape[1]} schedules · {_seeds(now.seeds)}{now.mark}"
     )
 
 

@@ -10,10 +10,11 @@ from pathlib import Path
 import pandas as pd
 
 from merge_core import queue
+from merge_core.carriers import progress_of
 from merge_core.errors import NetweldError
 from merge_core.queue import Crowd
 from merge_core.recipes import Experiment
-from merge_core.store import Spent, Store, Turn, Turns
+from merge_core.store import Spent, Store, Turn, Turns, kind_of
 from merge_core.views.runs import duration
 
 LOOKED_AT = 50
@@ -22,12 +23,12 @@ LOOKED_AT = 50
 
 @dataclass(frozen=True, kw_only=True)
 class Place:
-    """Where a run is in the queue.
+    """Where a run, a table, a lab or a search is in the queue.
 
     Attributes:
-        run: its name.
+        run: its name, or what something else is known by (see `merge_core.store.Turn`).
         owner: whose it is.
-        ahead: runs that begin before it; None when its owner may have no more for now.
+        ahead: how many begin before it; None when its owner may have no more for now.
         seconds: until it begins, about; None when that cannot be told.
     """
 
@@ -56,7 +57,7 @@ class Place:
 
 
 def place(store: Store, name: str) -> Place | None:
-    """Where a run is in the queue; None when it does not wait."""
+    """Where a run or something else is in the queue; None when it does not wait."""
     turn = Turns(store.home).of(name)
     if turn is None or queue.standing(store, turn) != "waiting":
         return None
@@ -94,15 +95,19 @@ def places(store: Store) -> list[Place]:
 
 
 def queue_frame(store: Store, *, brief: bool = False) -> pd.DataFrame:
-    """Everybody's turns: those that run in the order of asking, then those that wait.
+    """Everybody's turns: those that have begun in the order of asking, then those that wait.
 
-    Columns: Run, Owner, Turn ("has it" or what `Place.words` says; `Place.brief` if asked for).
+    Columns: Kind (run, table, lab or search), Name, Owner, Turn ("has it" or what `Place.words`
+    says; `Place.brief` if asked for).
     """
     rows = [(turn.run, turn.owner, "has it") for turn in queue.crowd(store).busy]
     rows += [
         (found.run, found.owner, found.brief if brief else found.words) for found in places(store)
     ]
-    return pd.DataFrame(rows, columns=["Run", "Owner", "Turn"])
+    return pd.DataFrame(
+        [(kind_of(key), key.rpartition("/")[2], *rest) for key, *rest in rows],
+        columns=["Kind", "Name", "Owner", "Turn"],
+    )
 
 
 def _begun(crowd: Crowd, turn: Turn) -> Crowd:
@@ -127,7 +132,10 @@ def _ended(crowd: Crowd, run: str, took: float) -> Crowd:
 
 
 def _left(store: Store, turn: Turn, took: dict[str, float]) -> float:
-    """Seconds until a running run ends; infinite when that cannot be told."""
+    """Seconds until what has a turn ends; infinite when that cannot be told."""
+    if turn.kind != "run":
+        told = progress_of(store.home / f"{turn.run}.jsonl")
+        return math.inf if told is None or told.left is None else told.left
     try:
         with store.open(turn.run) as reader:
             headway = reader.headway()
@@ -141,6 +149,7 @@ def _left(store: Store, turn: Turn, took: dict[str, float]) -> float:
 def _took(store: Store, turns: Sequence[Turn]) -> dict[str, float]:
     """Run → how long the newest finished run of the same recipe took, seeds and tuning aside."""
     known: dict[tuple[str, str], float] = {}
+    turns = [turn for turn in turns if turn.kind == "run"]
     for name in store.names(samples=False)[:LOOKED_AT] if turns else ():
         try:
             recipe, seconds = _finished(store.home, name)

@@ -80,11 +80,10 @@ def search_label(now: SearchNow) -> str:
     """A search in a few words: recipe, preset, seed, family, trials."""
     search = now.search
     changed = ", changed" if _otherwise(search.recipe) else ""
-    running = " · ▶ running" if now.running else ""
     return (
         f"**{recipe_title(search.recipe)}** ({search.recipe.preset}{changed}) · "
         f"{TITLES[search.family]} · seed {search.recipe.seed} · "
-        f"{_trials(len(now.trials))}{running}"
+        f"{_trials(len(now.trials))}{now.mark}"
     )
 
 
