@@ -40,8 +40,9 @@ def results(name: str) -> None:
     """A comparison: how far it is, and all that it has found."""
     summary = shared.comparison_now(name)
     with shared.open_run(summary) as reader:
-        if summary.state != "finished":
-            shared.progress(summary, reader)
+        with st.container():  # always there, so that what follows keeps its place: see `live`
+            if summary.state != "finished":
+                shared.progress(summary, reader)
         found, words = outcomes(reader), conditions(reader)
         networks = networks_text(reader.comparison)
         facts = {row["stage"]: row["facts"] for row in reader.stages()}
