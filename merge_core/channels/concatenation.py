@@ -213,11 +213,13 @@ def _assemble(
     for number, (part, place) in enumerate(zip(parts, places, strict=True)):
         pieces = tuple(where.short(into) for into in place)
         if all(isinstance(piece, slice) for piece in pieces):
-            key: tuple = pieces
+            key: tuple[Place, ...] = pieces
         else:
             key = torch.meshgrid(*(into.to(part.device) for into in place), indexing="ij")
         if shares is None:
             result[key] = part
+        elif isinstance(key[0], slice):
+            result[key].add_(part, alpha=shares[number])  # without a tensor for the product
         else:
             result[key] += part * shares[number]
     return result
