@@ -71,7 +71,7 @@ class Progress:
         left: seconds to go; None when that cannot be told.
         message: why it failed; else empty.
         pid: the process.
-        started: when the work began, in seconds since the epoch.
+        started: when the work began, or the waiting for a turn, in seconds since the epoch.
     """
 
     asked: Asked
@@ -211,6 +211,8 @@ class Carrier:
         """Say how far it is, or that it waits for its turn; a few times a second at most."""
         state: State = "waiting" if waits else "running"
         changed = state != self._progress.state
+        if changed:
+            self._progress = replace(self._progress, started=time.time())
         self._progress = replace(self._progress, state=state, fraction=fraction, left=left)
         if changed or time.monotonic() - self._written > _SECONDS:
             self._write()

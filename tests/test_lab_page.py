@@ -1,21 +1,23 @@
 """The page Lab as Streamlit runs it, its chart, and the command that prints the same."""
 
 import shlex
+from contextlib import closing
 from pathlib import Path
 
 import fake_labs
 import numpy as np
 import pytest
+import stand_in
 from test_pages import opened, store, words
 
-from merge_core import carriers, lab_work, launch
+from merge_core import carriers, lab_work, launch, owners, processes
 from merge_core.carriers import Asked, Carrier
 from merge_core.cli import main
 from merge_core.lab import Lab, LabFile, best_cells, landscape
 from merge_core.plots.lab import cell_curves, landscape_map
 from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
-from merge_core.store import Store
+from merge_core.store import Store, Turns, key_of
 from merge_core.views.lab import (
     cell_text,
     findings,
@@ -25,6 +27,7 @@ from merge_core.views.lab import (
     merge_command,
     read_lab,
 )
+from pages import identity
 
 __all__ = ["store"]  # the fixture
 
@@ -92,6 +95,38 @@ def test_a_lab_on_its_way_can_be_stopped(store: Store, monkeypatch: pytest.Monke
     monkeypatch.setattr(lab_work, "begin", lambda file, n, **more: asked.append((n, more["seed"])))
     app.button(key="lab-go-on").click().run()
     assert asked == [(2, 0)]
+
+
+def test_a_waiting_lab_says_who_is_before_it_and_can_be_taken_out(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By who began it; everybody else reads why not."""
+    monkeypatch.setenv("NETWELD_SLOTS", "1")
+    monkeypatch.setattr(processes, "visible_gpus", list)
+    file, stopped = fake_labs.make(store.home), []
+    who = [owners.new_browser() for _ in range(2)]
+    monkeypatch.setattr(identity, "visitor", lambda: who[0])
+    monkeypatch.setattr(carriers, "stop", stopped.append)
+    Turns(store.home).claim(key_of(file.path), who[0].owner)
+    first = stand_in.carried(store.home / "tables" / "first.jsonl")
+    with closing(first), closing(stand_in.carried(file.path)) as listening:
+        assert not next(first).waits
+        assert next(listening).waits
+        app = opened("lab")
+        assert not app.exception
+        assert "Waits for its turn (next)" in words(app)
+        assert "⏳ waiting" in words(app)
+        app.button(key="stop-lab").click().run()
+        assert stopped == [file.path]
+        who.reverse()
+        app = opened("lab")
+        assert app.button(key="stop-lab").disabled
+        assert f"Lab {file.path.stem} is somebody else's" in words(app)
+    app = opened("lab")
+    assert app.button(key="lab-go-on").disabled
+    assert "is somebody else's" in words(app)
+    who.reverse()
+    assert not opened("lab").button(key="lab-go-on").disabled
 
 
 def test_the_map_has_every_cell_in_its_place(tmp_path: Path) -> None:
