@@ -11,6 +11,7 @@ of its own that a page starts and that goes on when the page is closed.
 """
 
 import json
+import math
 import os
 import subprocess
 import sys
@@ -32,8 +33,12 @@ from merge_core.store import Turns, key_of
 HOLD_SECONDS = 10.0
 """How long to wait for a carrier to take hold of its file."""
 
-LOOK_SECONDS = 0.3
-"""From one look at the queue to the next, for whoever waits in it."""
+LOOK_SECONDS = 0.5
+"""From one look at its turn to the next, for whoever waits in the queue."""
+
+DISPATCH_SECONDS = 3.0
+"""How often whoever waits looks whether a place has become free. Who ends lets the next begin at
+once; only who was killed does not, and many may wait."""
 
 
 class Withdrawn(StoreError):
@@ -110,8 +115,11 @@ def turn(carrier: Carrier, threads: int) -> Generator[Headway, None, dict[str, s
         data=carrier.asked.data,
         pid=os.getpid(),
     )
+    looked = -math.inf
     while True:
-        queue.dispatch(store)
+        if time.monotonic() - looked >= DISPATCH_SECONDS:
+            queue.dispatch(store)
+            looked = time.monotonic()
         mine = turns.of(key)
         if mine is None:
             raise Withdrawn(f"{carrier.table.stem} was taken out of the queue; it can go on later.")

@@ -191,6 +191,7 @@ def test_a_killed_carrier_makes_room(
     store: Store, lab: Path, monkeypatch: pytest.MonkeyPatch, moment: str
 ) -> None:
     monkeypatch.setenv("NETWELD_SLOTS", "1")
+    monkeypatch.setattr(crew, "DISPATCH_SECONDS", 0.1)
     other = stand_in.carried(store.home / "searches" / "other.jsonl")
     if moment == "waiting":
         next(other)
@@ -309,6 +310,7 @@ def test_nothing_is_begun_or_made_for_somebody_else(
 
 def test_limits_hold_for_them_too(store: Store, lab: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("NETWELD_SLOTS", "5")
+    monkeypatch.setattr(crew, "DISPATCH_SECONDS", 0.0)
     acts_as(monkeypatch, "browser:a")
     turns = Turns(store.home)
     store.home.mkdir(parents=True)

@@ -1,5 +1,6 @@
-"""A shared dashboard with room for one run: three people in three real browsers."""
+"""A shared dashboard with room for one: three people in three real browsers, two runs, a lab."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,9 +49,17 @@ def start_a_merge(page: Page) -> str:
     return run.input_value()
 
 
-def refused_to(page: Page, run: str) -> None:
-    """Somebody looks at a run that is not theirs, and reads why no button helps."""
-    expect(page.get_by_text(f"Run {run} is somebody else's")).to_be_visible(timeout=MINUTE)
+def start_a_lab(page: Page) -> str:
+    """Start the lab that the page Lab offers first; returns its name."""
+    page.get_by_role("button", name="Start", exact=True).click()
+    lab = page.get_by_role("combobox", name="Lab", exact=True)
+    expect(lab).to_have_value(re.compile("sine-quick"), timeout=MINUTE)
+    return lab.input_value()
+
+
+def refused_to(page: Page, name: str, kind: str = "Run") -> None:
+    """Somebody looks at what is not theirs, and reads why no button helps."""
+    expect(page.get_by_text(f"{kind} {name} is somebody else's")).to_be_visible(timeout=MINUTE)
 
 
 def test_three_people_one_place_and_an_instructor(browser: Browser, shared_address: str) -> None:
@@ -71,6 +80,15 @@ def test_three_people_one_place_and_an_instructor(browser: Browser, shared_addre
     refused_to(first, waiting)
     expect(first.get_by_role("button", name="Take out of the queue")).to_be_disabled()
 
+    second.goto(f"{shared_address}/lab")
+    lab = start_a_lab(second)
+    expect(second.get_by_text("Waits for its turn (1 before it")).to_be_visible(timeout=MINUTE)
+    expect(second.get_by_role("button", name="Take out of the queue")).to_be_enabled()
+    other = first.context.new_page()
+    other.goto(f"{shared_address}/lab?lab={lab}")
+    refused_to(other, lab, "Lab")
+    expect(other.get_by_role("button", name="Take out of the queue")).to_be_disabled()
+
     instructor = visit(browser, f"{shared_address}/merge?run={running}")
     refused_to(instructor, running)
     instructor.get_by_text("Instructor", exact=True).click()
@@ -81,11 +99,13 @@ def test_three_people_one_place_and_an_instructor(browser: Browser, shared_addre
     key.fill(KEY)
     key.press("Enter")
     expect(instructor.get_by_text("You may command everyone's runs.")).to_be_visible()
-    expect(instructor.get_by_text("1 with a worker, 1 waiting.")).to_be_visible()
+    expect(instructor.get_by_text("1 with a worker, 2 waiting.")).to_be_visible()
     instructor.get_by_role("button", name="Clear the queue").click()
     expect(first.get_by_text("This run was stopped")).to_be_visible(timeout=MINUTE)
+    expect(second.get_by_text("This lab was stopped")).to_be_visible(timeout=MINUTE)
     instructor.locator(".st-key-stop button").click()
     expect(instructor.get_by_text("This run was stopped")).to_be_visible(timeout=MINUTE)
-    for page in (first, second, instructor):
+    for page in (first, second, other, instructor):
         expect(page.get_by_test_id("stException")).to_have_count(0)
+    for page in (first, second, instructor):
         page.context.close()
