@@ -183,9 +183,9 @@ def positions(old: Axis, new: Axis, units: Mapping[int, Tensor]) -> Tensor:
     their order; fixed elements keep theirs.
     """
     source = new.unit.clone()
-    for number, chosen in units.items():
+    for number in set(new.space.tolist()) & units.keys():
         mine = new.space == number
-        source[mine] = chosen[new.unit[mine]]
+        source[mine] = units[number][new.unit[mine]]
     keys, wanted = _ranked(old.space, old.unit, old.unit), _ranked(new.space, new.unit, source)
     order = torch.argsort(keys)
     found = order[torch.searchsorted(keys[order], wanted).clamp(max=len(keys) - 1)]
