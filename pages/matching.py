@@ -300,4 +300,9 @@ def on_the_line(found: Alignment) -> None:
 
 shared.require_app()
 st.header("Matching")
+st.markdown(
+    "**Which channel of one teacher belongs to which of the other?** A matching gives each channel "
+    "of A exactly one of B, so that all pairs together are as alike as can be: the order in which "
+    "the two networks can be averaged."
+)
 aligned.show(content)

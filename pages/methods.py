@@ -99,7 +99,7 @@ def charts(found: Outcomes, words: str) -> None:
 
 def table(found: Outcomes, summary: RunSummary) -> None:
     """The same numbers; a click on a head sorts by it."""
-    frame = outcome_table(found)
+    frame = outcome_table(found).dropna(axis="columns", how="all")
     formats = {"Seconds to make": "%.2f", "MFLOP of a prediction": "%.2f"}
     st.dataframe(
         frame,

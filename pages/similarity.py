@@ -258,4 +258,9 @@ def layers(found: Alignment, pair: str) -> None:
 
 shared.require_app()
 st.header("Similarity")
+st.markdown(
+    "**Do two networks learn the same channels?** Each cell tells how alike a channel of teacher A "
+    "and a channel of teacher B are. Networks that are trained apart learn much alike, but in "
+    "another order."
+)
 aligned.show(content)

@@ -14,10 +14,11 @@ import plotly.graph_objects as go
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from plotly.colors import sample_colorscale
 
 from merge_core.errors import StoreError
 from merge_core.plots.matching import band_channels, bands, filter_pairs, lines
-from merge_core.plots.similarity import similarity_map
+from merge_core.plots.similarity import cka_map, similarity_map
 from merge_core.store import Store
 from merge_core.views.maps import CELLS, Look, Order, map_words, part, whole
 from merge_core.views.matching import agreement, barrier, chosen_pairs, differences
@@ -194,6 +195,30 @@ def test_marks_of_a_map_select_the_channel_of_their_row(
     (chosen,) = over["selectedpoints"]
     assert over["y"][chosen] == 4 // side
     assert heat["zmin"] == -heat["zmax"]  # centred at 0
+
+
+def brightness(colour: str) -> float:
+    """The relative luminance of "rgb(r, g, b)" (WCAG 2.2)."""
+    parts = [float(part) / 255 for part in colour[4:-1].split(",")]
+    red, green, blue = (p / 12.92 if p <= 0.04045 else ((p + 0.055) / 1.055) ** 2.4 for p in parts)
+    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+
+
+def test_numbers_on_the_map_of_layers_can_be_read() -> None:
+    values = np.linspace(0, 1, 100).reshape(10, 10)
+    layers = cka_map(values, [f"layer{number}" for number in range(10)], "A", "B")
+    maps = [
+        (trace, np.frombuffer(b64decode(trace["z"]["bdata"]), trace["z"]["dtype"]))
+        for trace in traces(layers)
+    ]
+    assert np.array_equal(np.sum([np.isfinite(cells) for _, cells in maps], 0), np.ones(100))
+    for trace, shown in maps:
+        text = {"white": 1.0, "black": 0.0}[trace["textfont"]["color"]]
+        cells = shown[np.isfinite(shown)].tolist()
+        scale = [colour for _, colour in trace["colorscale"]]
+        for colour in sample_colorscale(scale, cells):
+            low, high = sorted((text, brightness(str(colour))))
+            assert (high + 0.05) / (low + 0.05) > 4.4
 
 
 def test_agreement_and_differences(found: Alignment) -> None:

@@ -66,7 +66,7 @@ def learning_curves(curves: pd.DataFrame, quantity: str, *, log: bool) -> Option
         "animation": False,
         "toolbox": TOOLBOX,
         "tooltip": {"trigger": "item", "formatter": "{a}<br/>epoch, value: {c}"},
-        "legend": {"type": "scroll", "top": 0, "left": 0, "right": 40},
+        "legend": {"type": "scroll", "top": 0, "left": 0, "width": "80%"},
         "grid": {"left": 36, "right": 24, "top": 40, "bottom": 32, "containLabel": True},
         "xAxis": {
             "type": "value",

@@ -21,6 +21,8 @@ from merge_core.plots.style import (
 MOST_BANDS = 64
 """Pairs that can be told apart as bands; beyond, they are drawn as lines."""
 PAIRS_PER_ROW = 6
+FEW_PER_ROW, FEW_PAIRS = 4, 24
+"""So few pairs stand in shorter rows: they can be seen in a narrow window, too."""
 _LINES = {"naive": NEUTRAL, "matched": "#0072B2", "repaired": STUDENT}
 _SYMBOLS = {"naive": "x", "matched": "circle", "repaired": "diamond"}
 
@@ -59,7 +61,7 @@ def bands(pairs: pd.DataFrame, sort: str, selected: str) -> dict[str, Any]:
             "source": f"A {a}",
             "target": f"B {b}",
             "value": 1,
-            "lineStyle": {"color": _cividis(value, low, high), "opacity": 0.75},
+            "lineStyle": {"color": _cividis(value, low, high), "opacity": 0.9},
         }
         for a, b, value in zip(pairs["A"], pairs["B"], pairs["similarity"], strict=True)
     ]
@@ -95,8 +97,10 @@ def band_channels(pairs: pd.DataFrame, sort: str) -> list[str]:
 
 
 def _cividis(value: float, low: float, high: float) -> str:
+    """The colour of a band; without the darkest ones, which a dark page swallows."""
     part = 0.5 if high == low else (value - low) / (high - low)
-    return CIVIDIS[min(int(part * len(CIVIDIS)), len(CIVIDIS) - 1)]
+    scale = CIVIDIS[2:]
+    return scale[min(int(part * len(scale)), len(scale) - 1)]
 
 
 def lines(pairs: pd.DataFrame, space: str, size: int, sort: str, selected: str) -> go.Figure:
@@ -172,7 +176,7 @@ def filter_pairs(
         selected: as of `bands`.
     """
     height, width = first[0].shape[-2:]
-    per_row = min(PAIRS_PER_ROW, len(pairs))
+    per_row = min(FEW_PER_ROW if len(pairs) <= FEW_PAIRS else PAIRS_PER_ROW, len(pairs))
     tall, wide = height + max(2, round(0.5 * height)), 2 * width + max(3, round(0.5 * width))
     pixels = [
         to_pixels(filters, scale)
@@ -214,9 +218,10 @@ def filter_pairs(
     )
     figure.update_xaxes(visible=False, range=[-1, canvas.shape[1]], constrain="domain")
     figure.update_yaxes(
-        visible=False, range=[canvas.shape[0], -1], scaleanchor="x", constrain="domain"
-    )
-    return frame(figure, height=40 + 95 * (canvas.shape[0] // tall), legend=False)
+        visible=False, range=[canvas.shape[0], -1], scaleanchor="x", constrain="domain",
+        constraintoward="top",
+    )  # fmt: skip
+    return frame(figure, height=40 + 80 * (canvas.shape[0] // tall), legend=False)
 
 
 def agreement_dots(table: pd.DataFrame) -> go.Figure:
@@ -240,8 +245,9 @@ def agreement_dots(table: pd.DataFrame) -> go.Figure:
         )
     )
     frame(figure, height=90 + 30 * len(table), legend=False)
-    figure.update_xaxes(title="paired alike", tickformat=".0%", range=[-0.03, 1.2])
-    return figure.update_yaxes(autorange="reversed", type="category")
+    figure.update_xaxes(title="paired alike", tickformat=".0%", range=[-0.03, 1.2], showgrid=True)
+    # Without lines of its own: they would strike the numbers through.
+    return figure.update_yaxes(autorange="reversed", type="category", showgrid=False)
 
 
 def objective_curve(objective: list[float]) -> go.Figure:

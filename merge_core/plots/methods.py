@@ -18,7 +18,7 @@ MARKS = {
     "fine_tuned": ("circle", STUDENT, 13),
 }
 """State → symbol, colour and size of its marks."""
-ROW = 42
+ROW = 46
 """Pixels of a method's row."""
 SOONEST = 0.001
 """Seconds that the quickest methods are drawn at: a logarithmic axis has no zero."""
@@ -60,7 +60,7 @@ def by_method(found: Outcomes, split: str) -> go.Figure:
         scores = (score_text(each.scores[split], found.metric) for each in method.networks)
         chose = f" ({method.alone} alone)" if method.alone else ""
         words = f"{method.card.title}{chose}  {' → '.join(scores)}"
-        _words(figure, rows[method.card.key] - 0.38, words)
+        _words(figure, rows[method.card.key] - 0.42, words)
     for row, words in headings.items():
         _words(figure, row - 0.1, f"<b>{words}</b>")
     _words(figure, 0, "<b>Teachers</b>")

@@ -7,12 +7,25 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects as go
 
-from merge_core.plots.style import CIVIDIS, NEUTRAL, SELECTED, STUDENT, UNTOUCHED, frame, ring
+from merge_core.plots.style import (
+    CIVIDIS,
+    NEUTRAL,
+    SELECTED,
+    STUDENT,
+    UNTOUCHED,
+    frame,
+    luminance,
+    ring,
+)
 from merge_core.views.maps import CELLS, Map
 
 _DIVERGING = ((0.0, "#0072B2"), (0.5, "#F7F7F7"), (1.0, "#D55E00"))
 _MOST_TICKS = 24
 _HEIGHT = 640
+_MOST_NUMBERED = 20
+"""Layers whose cells hold a number."""
+_EVEN = 0.179
+"""The luminance on which black and white text have the same contrast, 4.6 to 1 (WCAG 2.2)."""
 
 
 def similarity_map(shown: Map) -> go.Figure:
@@ -187,25 +200,30 @@ def cka_map(values: np.ndarray, spaces: Sequence[str], rows: str, columns: str) 
         spaces: their names.
         rows, columns: whose layers they are, e.g. "A".
     """
-    figure = go.Figure(
-        go.Heatmap(
-            z=np.ascontiguousarray(values, np.float32),
+    figure = go.Figure()
+    bright = luminance(values.clip(0, 1)) > _EVEN
+    # Numbers have one colour in a heat map: so the dark cells are one map and the bright another.
+    for cells, colour in ((~bright, "white"), (bright, "black")):
+        figure.add_heatmap(
+            z=np.where(cells, values, np.nan).astype(np.float32),
             x=list(range(len(spaces))),
             y=list(range(len(spaces))),
             zmin=0,
             zmax=1,
             colorscale=list(CIVIDIS),
+            showscale=colour == "white",
             colorbar={"title": {"text": "CKA", "side": "right"}, "thickness": 14},
-            texttemplate="%{z:.2f}" if len(spaces) <= 12 else None,
+            hoverongaps=False,
+            texttemplate="%{z:.2f}" if len(spaces) <= _MOST_NUMBERED else None,
+            textfont={"color": colour},
             customdata=[[[a, b] for b in spaces] for a in spaces],
             hovertemplate=(
                 f"{rows} %{{customdata[0]}} · {columns} %{{customdata[1]}}<br>CKA %{{z:.3f}}"
                 "<extra></extra>"
             ),
         )
-    )
     frame(figure, height=max(320, min(640, 120 + 28 * len(spaces))), legend=False)
     ticks = {"tickvals": list(range(len(spaces))), "ticktext": list(spaces), "showgrid": False}
-    figure.update_xaxes(**ticks, title=f"layers of {columns}")
+    figure.update_xaxes(**ticks, title=f"layers of {columns}", tickfont={"size": 12})
     figure.update_yaxes(**ticks, title=f"layers of {rows}", range=[len(spaces) - 0.5, -0.5])
     return figure

@@ -6,6 +6,7 @@ eyes and in both themes. Text takes its colour from the page's theme, so none is
 
 from typing import Any
 
+import numpy as np
 import plotly.graph_objects as go
 
 TEACHER_COLOURS = ("#0072B2", "#E69F00")
@@ -53,6 +54,15 @@ def ring(size: float) -> dict[str, Any]:
         "selected": {"marker": {"opacity": 1, "color": "rgba(204, 0, 204, 0.25)"}},
         "unselected": {"marker": {"opacity": 0}},
     }
+
+
+def luminance(values: np.ndarray) -> np.ndarray:
+    """The relative luminance of values from 0 to 1 in cividis, from 0 to 1 (WCAG 2.2)."""
+    colours = np.array([[int(each[at : at + 2], 16) for at in (1, 3, 5)] for each in CIVIDIS])
+    at = np.linspace(0, 1, len(CIVIDIS))
+    parts = np.stack([np.interp(values, at, each) for each in colours.T], -1) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return linear @ np.array([0.2126, 0.7152, 0.0722])
 
 
 def stage_colour(stage: str, role: str) -> str:

@@ -25,7 +25,8 @@ def findings(found: Outcomes) -> str:
         )
     degree = "best" if len(found.teachers) > 2 else "better"
     sentence = (
-        f"The {degree} teacher ({teacher.label}) has {score_text(teacher.scores['test'], metric)}"
+        f"Teacher {teacher.label}, the {degree} one on held-out examples, has "
+        f"{score_text(teacher.scores['test'], metric)}"
     )
     if found.ensemble is not None:
         score = score_text(found.ensemble.best.scores["test"], metric)
@@ -92,7 +93,7 @@ def _epochs(count: int) -> str:
 
 def size_words(method: Outcome) -> str:
     """The heading of all methods whose networks are of this one's size."""
-    words = {"one network": "One network of a teacher's size", "all networks": "All teachers kept"}
+    words = {"one network": "One network", "all networks": "All teachers kept"}
     return f"{words[method.card.size]}: {flops_text(method.flops)} for a prediction"
 
 
