@@ -39,7 +39,6 @@ from merge_core.dynamics import CLOSING, HIGH, LONGEST_MOVE, LOW, OPEN_SHIFT, TE
 
 CLIP = 1e-6
 """Uniform noise is kept this far from 0 and 1."""
-_LOW = torch.tensor(LOW, dtype=torch.float64)  # no dimension: it takes the others' type and device
 
 
 def open_probability(logits: Tensor) -> Tensor:
@@ -63,10 +62,12 @@ def sample(logits: Tensor, n: int, draws: torch.Generator) -> Tensor:
     Returns:
         `(n, channels)`, each entry in [0, 1].
     """
+    # As few operations as there can be: in small networks each costs more than its arithmetic.
     noise = torch.rand(n, len(logits), generator=draws, device=logits.device, dtype=logits.dtype)
     logistic = noise.logit_(CLIP)
     open_ = torch.add(logits / TEMPERATURE, logistic, alpha=1 / TEMPERATURE).sigmoid()
-    return hardtanh(torch.add(_LOW, open_, alpha=HIGH - LOW), 0.0, 1.0)
+    stretched = torch.rsub(open_, LOW, alpha=LOW - HIGH)  # LOW + (HIGH − LOW)·open, at one go
+    return hardtanh(stretched, 0.0, 1.0)
 
 
 def half_penalty(logits: Tensor) -> Tensor:
