@@ -42,6 +42,8 @@ DRAWN = {
     "Filters": ".st-key-tiles image, .st-key-hinges .trace",
     "Gates": ".st-key-evolution canvas",
     "Channels": ".st-key-origins .bars",
+    "Similarity": ".st-key-map .main-svg .trace, .st-key-align",
+    "Matching": "[class*='st-key-bands-'] canvas, .st-key-lines .main-svg .trace, .st-key-align",
     "Methods": ".st-key-methods-flops .main-svg .trace, .st-key-compare",
     "Compare": ".st-key-boxes .main-svg .trace, .st-key-start-table",
     "Lab": ".st-key-landscape canvas, .st-key-start-lab",
