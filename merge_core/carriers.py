@@ -134,13 +134,13 @@ def claim(table: Path) -> None:
     turns = Turns(store.home)
     if turns.owner(key) is None:
         if table.exists() or folder(table).exists():
-            store.require_command(key)
+            store.require_owner(key)
         try:
             store.home.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise _unwritable(table, error) from error
         turns.claim(key, owners.acting().owner)
-    store.require_command(key)
+    store.require_owner(key)
 
 
 def progress_of(table: Path) -> Progress | None:
@@ -161,7 +161,7 @@ def stop(table: Path) -> None:
     Raises:
         StoreError: nobody carries it out, or it is somebody else's.
     """
-    store_of(table).require_command(key_of(table))
+    store_of(table).require_owner(key_of(table))
     told = progress_of(table)
     if told is None or told.state not in ALIVE:
         raise StoreError(f"Nobody works on {table.stem}; there is nothing to stop.")

@@ -29,7 +29,7 @@ from typing import Literal
 from merge_core import owners, places, processes
 from merge_core.errors import StoreError
 from merge_core.recipes import Experiment
-from merge_core.store import Limits, Spent, Store, Turn, Turns, folder_of, held
+from merge_core.store import Limits, Spent, Store, Turn, Turns, folder_of, held, kind_of
 
 SMALL = ("sine-mlp", "digits-cnn")
 """Networks so small that a second thread makes them no faster."""
@@ -130,7 +130,8 @@ def withdraw(store: Store, *names: str) -> list[str]:
             somebody else gives turns all the time, or something cannot be written.
     """
     for name in names:
-        store.require_command(name)
+        require = store.require_command if kind_of(name) == "run" else store.require_owner
+        require(name)
     if not names and not owners.acting().instructor:
         raise StoreError("Only an instructor can clear the queue; take out runs of your own.")
     turns = Turns(store.home)

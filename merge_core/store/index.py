@@ -325,20 +325,26 @@ class Store:
             shutil.rmtree(directory, ignore_errors=True)
 
     def require_command(self, name: str) -> None:
-        """Refuse to change what is not of whoever asks (see `merge_core.owners`).
-
-        Args:
-            name: a run; or what a table, a lab or a search is known by (see `Turn`).
+        """Refuse to change a run that is not of whoever asks (see `merge_core.owners`).
 
         Raises:
-            StoreError: the run is unknown or a sample, or it is somebody else's.
+            StoreError: the run is unknown, a sample or somebody else's.
         """
-        kind = kind_of(name)
-        if kind == "run":
-            self._require_own(name)
+        self._require_own(name)
+        self.require_owner(name)
+
+    def require_owner(self, key: str) -> None:
+        """Refuse to change what is somebody else's.
+
+        Args:
+            key: a run's name; or what a table, a lab or a search is known by (see `Turn`).
+
+        Raises:
+            StoreError: it is somebody else's.
+        """
         who = owners.acting()
         if not who.commands_all:
-            who.require(name, Turns(self.home).owner(name), kind)
+            who.require(key, Turns(self.home).owner(key), kind_of(key))
 
     def directory(self, name: str) -> Path:
         """Where the files of a run are.

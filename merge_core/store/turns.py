@@ -39,12 +39,13 @@ def key_of(file: Path) -> str:
 
 def kind_of(key: str) -> str:
     """What somebody waits for: "run", "table", "lab" or "search"."""
-    return _KINDS[key.split("/")[0]] if "/" in key else "run"
+    folder, _, name = key.partition("/")
+    return _KINDS.get(folder, "run") if name and "/" not in name else "run"
 
 
 def folder_of(home: Path, key: str) -> Path:
     """Where the lock of a run, a table, a lab or a search is."""
-    return home / key if "/" in key else home / "runs" / key
+    return home / "runs" / key if kind_of(key) == "run" else home / key
 
 
 @dataclass(frozen=True, kw_only=True)
