@@ -108,7 +108,7 @@ def test_nothing_else_is_known_by_the_name_of_a_run(folder: str, stem: str) -> N
     assert folder_of(Path("home"), key) == carriers.folder(path)
     assert kind_of(key) == {"tables": "table", "labs": "lab", "searches": "search"}[folder]
     for other in (f"{key}/..", f"../{key}", f"{folder}/", f"{folder}s/{stem}", stem):
-        assert kind_of(other) == "run", "and no run has such a name, so it is refused"
+        assert kind_of(other) == "run", "it is looked for among the runs"
 
 
 def test_who_can_use_all_cores_counts_as_a_large_run(monkeypatch: pytest.MonkeyPatch) -> None:
