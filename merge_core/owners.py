@@ -2,7 +2,7 @@
 
 An owner is a word: "user:ada" for whoever uses the terminal of this machine, "browser:1f2e…" for a
 browser that a shared dashboard has given a signed token, "mail:ada@example.org" for somebody who
-has signed in.
+has signed in, or "login:https://example.org#17" where their login has no e-mail address.
 """
 
 import getpass
@@ -91,6 +91,21 @@ def tell_who_acts(source: Callable[[], Visitor]) -> None:
 def new_browser() -> Visitor:
     """A browser that comes for the first time."""
     return Visitor(owner=f"browser:{secrets.token_hex(8)}")
+
+
+def of_login(claims: Mapping[str, object]) -> str:
+    """The owner that an OpenID login stands for; empty for one that names nobody.
+
+    An address that the provider says it has not verified might be anybody's. `sub` is one person
+    at one issuer only (OpenID Connect Core 1.0, section 2), so it goes with the issuer.
+
+    Args:
+        claims: of the identity token.
+    """
+    mail, sub = claims.get("email"), claims.get("sub")
+    if mail and claims.get("email_verified") is not False:
+        return f"mail:{mail}"
+    return f"login:{claims.get('iss') or ''}#{sub}" if sub else ""
 
 
 def may_instruct(word: str, environment: Mapping[str, str] = os.environ) -> bool:

@@ -1,11 +1,15 @@
 """Who looks at the dashboard, what they may command, and the corner of an instructor.
 
 On a server for this machine only, without an instructor's key, everybody is the person at the
-terminal. On a shared one a browser is known by a signed cookie, or by its mail address where the
-server's secrets switch `st.login` on.
+terminal. On a shared one a browser is known by a signed cookie, or by the login of whoever uses it
+where the server's secrets switch `st.login` on.
 """
 
 import os
+from collections.abc import Mapping
+from functools import partial
+from importlib.util import find_spec
+from typing import Any
 
 import streamlit as st
 from streamlit.components.v2 import component
@@ -37,8 +41,7 @@ def visitor() -> Visitor:
     if get_script_run_ctx(suppress_warning=True) is None or not for_many():
         return owners.of_the_terminal()
     if _signs_in():
-        mail = str(st.user.get("email") or "") if st.user.get("is_logged_in") else ""
-        made = Visitor(owner=f"mail:{mail}" if mail else "")
+        made = Visitor(owner=owners.of_login(st.user) if st.user.get("is_logged_in") else "")
         instructor = VISITOR in st.session_state and st.session_state[VISITOR].instructor
         return _instructor(made) if instructor else made
     if VISITOR not in st.session_state:
@@ -61,7 +64,12 @@ def for_many() -> bool:
 
 
 def _signs_in() -> bool:
-    return st.secrets.load_if_toml_exists() and "auth" in st.secrets
+    return bool(_auth())
+
+
+def _auth() -> Mapping[str, Any]:
+    """The part of the server's secrets that is about logins; empty where there is none."""
+    return st.secrets.get("auth", {}) if st.secrets.load_if_toml_exists() else {}
 
 
 def refusal(name: str) -> str:
@@ -87,14 +95,44 @@ def welcome() -> None:
     owners.tell_who_acts(visitor)
     if not for_many():
         return
-    if _signs_in() and not st.user.get("is_logged_in"):
-        st.title("Netweld")
-        st.write("This server is shared: sign in, and your runs are yours.")
-        st.button("Sign in", type="primary", icon=":material/login:", on_click=st.login)
+    if _signs_in() and not visitor().owner:
+        _sign_in()
         st.stop()
     if os.environ.get(owners.INSTRUCTOR_KEY):
         with st.sidebar:
             _corner()
+
+
+def _sign_in() -> None:
+    """What somebody sees whose login is not known, or names nobody."""
+    st.title("Netweld")
+    if not all(find_spec(needed) for needed in ("authlib", "httpx")):
+        st.error(
+            "This server asks for a login, but what that needs is not installed: whoever runs it "
+            "installs netweld with its extra `login` and starts it again.",
+            icon=":material/error:",
+        )
+        return
+    if st.user.get("is_logged_in"):
+        st.error(
+            "Your login tells neither an e-mail address nor a `sub`, so that nothing could be "
+            "yours; sign out and use another one.",
+            icon=":material/error:",
+        )
+        st.button("Sign out", icon=":material/logout:", on_click=st.logout)
+        return
+    st.write("This server is shared: sign in, and your runs are yours.")
+    named = [name for name, settings in _auth().items() if isinstance(settings, Mapping)]
+    if "client_id" in _auth():
+        st.button("Sign in", type="primary", icon=":material/login:", on_click=st.login)
+    for name in named:
+        st.button(
+            f"Sign in with {name}",
+            type="primary",
+            icon=":material/login:",
+            key=f"login-{name}",
+            on_click=partial(st.login, name),
+        )
 
 
 def remember() -> None:
