@@ -25,7 +25,8 @@ def pairs(layer: FirstLayer) -> None:
     )
     st.caption(
         "Paired by the cosine of their weights, one to one (Hungarian algorithm). Only the first "
-        "layer can be compared by its weights: both teachers read the same inputs there."
+        "layer can be compared by its weights: both teachers read the same inputs there. Click a "
+        "number under A or B in the table to select that channel on all pages."
     )
     shared.table(
         found.table,
@@ -33,7 +34,15 @@ def pairs(layer: FirstLayer) -> None:
         title="The pairs as a table",
         alt="Pairs of first-layer filters, their similarity and which survived",
         file="pairs.csv",
+        on_cell=partial(picked_pair, layer.space, found.table),
     )
+
+
+def picked_pair(space: str, table: pd.DataFrame) -> None:
+    """A cell in the column B selects the pair's channel of B, any other that of A."""
+    for place, column in st.session_state["pairs"]["selection"]["cells"]:
+        teacher = "B" if column == "B" else "A"
+        selection.select(f"{space}:{teacher}:{table.iloc[place][teacher]}")
 
 
 def fate(kept: pd.DataFrame, channel: Channel) -> None:

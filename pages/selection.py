@@ -79,6 +79,7 @@ def box(space: str, size: int, channel: Channel | None, *, teachers: str = TEACH
     st.selectbox(
         f"Selected channel of {space}",
         options,
+        index=None,  # what is selected can be cleared
         format_func=lambda text: parse(text).label,
         key=key,
         on_change=lambda: select(st.session_state[key]),

@@ -538,8 +538,12 @@ def table(
     alt: str,
     file: str,
     columns: dict[str, Any] | None = None,
+    on_cell: Callable[[], None] | None = None,
 ) -> None:
-    """The numbers behind a chart, folded away, with a download of the same frame."""
+    """The numbers behind a chart, folded away, with a download of the same frame.
+
+    A click on a cell calls `on_cell`.
+    """
     fold = st.expander(title, icon=":material/table:", on_change="rerun", key=f"{key}-fold")
     if fold.open:
         with fold:
@@ -550,6 +554,8 @@ def table(
                 alt=alt,
                 column_config=columns,
                 placeholder="",
+                on_select=on_cell or "ignore",
+                selection_mode="single-cell",
             )
             download(frame, key=f"{key}-csv", file=file)
 
