@@ -13,10 +13,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from merge_core.channels import ChannelGraph, check, concatenate, flops, trace
+from merge_core.channels import ChannelGraph, concatenate, flops, trace
 from merge_core.data import Dataset, Split, load
-from merge_core.description import LAW_TOLERANCES
-from merge_core.errors import GraphError
 from merge_core.events import (
     ChannelsKept,
     Event,
@@ -27,6 +25,7 @@ from merge_core.events import (
 from merge_core.inspection import describe
 from merge_core.methods import LEARNED_GATES, RANDOM_HALF, Choice, Setting
 from merge_core.methods.output_ensemble import MeanOfOutputs
+from merge_core.proof import require_laws
 from merge_core.recipes import Recipe, Training
 from merge_core.repair import has_norm_statistics
 from merge_core.stages import RETURNABLE
@@ -98,6 +97,7 @@ class _Run(Stages[Recipe]):
         timer = Timer.now()
         graph = trace(fresh["teacher_a"], self.example)
         self.trace_seconds = timer.seconds
+        require_laws(fresh["teacher_a"], graph, self.example, recipe.model)
         yield from self.plan(fresh["teacher_a"], graph)
 
         facts = {"first_layer": first_layer(fresh["teacher_a"], graph)}
@@ -157,14 +157,7 @@ class _Run(Stages[Recipe]):
             return big
         timer = Timer.now()
         yield self.started("big")
-        errors = check(a, graph, self.example)
-        most = LAW_TOLERANCES["float32"]
-        if not errors.worst <= most:
-            raise GraphError(
-                f"The channel graph of {self.recipe.model!r} breaks its laws by {errors.worst:.1e} "
-                f"(at most {most:.0e} is expected), so this network cannot be merged; "
-                f"please report it."
-            )
+        errors = require_laws(a, graph, self.example, self.recipe.model)
         network = describe(
             a,
             graph,

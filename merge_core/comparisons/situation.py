@@ -11,12 +11,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from merge_core.channels import flops, trace
+from merge_core.channels import flops
 from merge_core.data import Dataset, Split, augmentation
 from merge_core.devices import generator
 from merge_core.errors import DivergedError
 from merge_core.events import Progress, StageStarted
 from merge_core.methods import Setting
+from merge_core.proof import proved
 from merge_core.recipes import Comparison
 from merge_core.training import is_classification
 
@@ -71,7 +72,7 @@ class Situation:
             examples=few,
             pulse=lambda: self.advance(0),
         )
-        self.graph = trace(teachers[0], self.setting.example)
+        self.graph = proved(teachers[0], self.setting.example, comparison.model)
         self.forward = sum(flops(teachers[0], self.setting.example).values())
 
     def draws(self, purpose: str) -> torch.Generator:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import nn
 
-from merge_core.channels import ChannelGraph, flops, trace
+from merge_core.channels import ChannelGraph, flops
 from merge_core.coupling.averaging import Dealing, Meetings, mean_of
 from merge_core.coupling.lockstep import in_lockstep, parts, within
 from merge_core.coupling.pulling import PulledTogether, share_layers, shared_parameters
@@ -17,6 +17,7 @@ from merge_core.data import Split, load
 from merge_core.errors import RecipeError
 from merge_core.events import Event, Resume, StageFinished, StudentReturned
 from merge_core.methods.output_ensemble import MeanOfOutputs
+from merge_core.proof import proved
 from merge_core.recipes import Averaging, Coupling, Training
 from merge_core.repair import has_norm_statistics
 from merge_core.stages import RETURNABLE_AVERAGE
@@ -98,7 +99,7 @@ class _Coupling(_Tied[Coupling]):
         recipe, training = self.recipe, self.recipe.teacher
         a = self.fresh("teacher_a")
         b = self.fresh("teacher_a" if recipe.start == "same" else "teacher_b")
-        graph = trace(a, self.example)
+        graph = proved(a, self.example, recipe.model)
         if recipe.pull.heads_from:
             share_layers(a, b, recipe.pull.heads_from)
 
@@ -166,7 +167,7 @@ class _Averaging(_Tied[Averaging]):
         yield dataclasses.replace(every, stage="worker_alone", steps=steps, flops=alone)
         yield self.planned("one_on_all", training, cost)
 
-        graph = trace(workers[0], self.example)
+        graph = proved(workers[0], self.example, self.recipe.model)
         facts = {"first_layer": first_layer(workers[0], graph)}
         if not self.stored("workers", workers):
             timer = Timer.now()

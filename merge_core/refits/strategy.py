@@ -7,11 +7,12 @@ from pathlib import Path
 
 from torch import nn
 
-from merge_core.channels import ChannelGraph, flops, trace
+from merge_core.channels import ChannelGraph, flops
 from merge_core.data import Split, load
 from merge_core.events import ChannelsKept, Event, Resume, StudentReturned
 from merge_core.methods.base import Surroundings
 from merge_core.methods.output_ensemble import MeanOfOutputs
+from merge_core.proof import proved
 from merge_core.recipes import Refit
 from merge_core.refits.outputs import imitated
 from merge_core.refits.selecting import Selected, refitted, selected
@@ -93,7 +94,7 @@ class RefitRun(Stages[Refit]):
     def events(self) -> Generator[Event, None, None]:
         recipe = self.recipe
         fresh = {stage: self.fresh(stage) for stage in self.names}
-        graph = trace(fresh["teacher_a"], self.example)
+        graph = proved(fresh["teacher_a"], self.example, recipe.model)
         self._fits = not is_classification(self.data.train)
         yield from self._plan(fresh["teacher_a"])
         facts = {"first_layer": first_layer(fresh["teacher_a"], graph)}

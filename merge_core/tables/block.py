@@ -12,6 +12,7 @@ from merge_core.channels import concatenate, flops, trace
 from merge_core.ensembles import fit_together
 from merge_core.methods.base import STEP_COST
 from merge_core.particulars import class_accuracies, learned_curve
+from merge_core.proof import proved
 from merge_core.recipes import Recipe, Training
 from merge_core.repair import has_norm_statistics, norms_reestimated
 from merge_core.repetitions import Budget, Row
@@ -95,7 +96,7 @@ class Block:
         first = self.all[0]
         example = first.example
         network = first.fresh("teacher_a")
-        self.graph = trace(network, example)
+        self.graph = proved(network, example, recipe.model)
         big = concatenate([network, network], self.graph)
         self.big_graph = trace(big, example)
         self.examples = len(first.data.train)
