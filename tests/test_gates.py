@@ -253,3 +253,22 @@ def test_a_gated_network_is_one_of_its_class_and_goes_everywhere() -> None:
         gate(gated, graph, start=0.0, spread=0.1, draws=generator(0, "gates"))
     with pytest.raises(GraphError, match="all of them gates, or none"):
         concatenate([gated, plain], graph)
+
+
+def test_a_gated_network_that_fails_leaves_no_scales_active() -> None:
+    x = torch.randn(4, 3, 5, generator=generator(0, "x"))
+    plain = Attentive()
+    gated = gate(plain, trace(plain, x), start=0.0, spread=1.0, draws=generator(0, "gates")).eval()
+    before, bare = gated(x), plain.eval()(x)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("as planned")
+
+    *_, last = (module for module in gated.modules() if isinstance(module, nn.Linear))
+    failing = last.register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="as planned"):
+        gated(x)
+    failing.remove()
+    assert torch.overrides._get_current_function_mode_stack() == []
+    assert torch.equal(plain(x), bare)
+    assert torch.equal(gated(x), before)

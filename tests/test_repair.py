@@ -12,6 +12,7 @@ from merge_core.data import Split, augmentation
 from merge_core.devices import generator
 from merge_core.repair import has_norm_statistics, norms_reestimated, repaired
 from merge_core.training import state_arrays
+from merge_core.written import Layer, measured, steps
 
 
 @pytest.fixture
@@ -214,3 +215,29 @@ def test_hooks_and_modes_are_as_before() -> None:
     assert a.training
     assert not b.training
     assert all(module.training for module in a.modules())
+
+
+def test_a_network_that_fails_while_it_is_measured_is_as_before() -> None:
+    a, b = teachers()
+    inputs = images(20)
+    graph = trace(a, inputs[:2])
+    layers = [step for step in steps(a, graph, inputs[:2]) if isinstance(step, Layer)]
+    before = a.eval()(inputs)
+    a.train()
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("as planned")
+
+    last = a.get_submodule(layers[-1].weight.removesuffix(".weight"))
+    failing = last.register_forward_pre_hook(fail)
+    for broken in (
+        lambda: measured(a, layers, [inputs]),
+        lambda: steps(a, graph, inputs[:2]),
+        lambda: repaired(b, [b, a], graph, inputs, 10),
+    ):
+        with pytest.raises(RuntimeError, match="as planned"):
+            broken()
+        assert torch.overrides._get_current_function_mode_stack() == []
+        assert all(module.training for module in a.modules())
+    failing.remove()
+    assert torch.equal(a.eval()(inputs), before)

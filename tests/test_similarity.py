@@ -179,3 +179,22 @@ def test_cka_of_constant_layers_is_zero_and_small_batches_are_left_out() -> None
     found = layer_cka(a, b, graph, [inputs])
     assert (found[:, 1] == 0).all()
     torch.testing.assert_close(found[:, 0], expected[:, 0])
+
+
+def test_cka_of_a_network_that_fails_leaves_nothing_behind() -> None:
+    (a, b), graph, inputs, _ = situation("perceptron")
+    before = b.eval()(inputs)
+    a.train()
+    failing = b.get_submodule("6").register_forward_pre_hook(fail)
+    with pytest.raises(RuntimeError, match="as planned"):
+        layer_cka(a, b, graph, [inputs])
+    failing.remove()
+    assert torch.overrides._get_current_function_mode_stack() == []
+    assert all(module.training for module in a.modules())
+    assert not any(module.training for module in b.modules())
+    assert torch.equal(b(inputs), before)
+    assert b(inputs).requires_grad
+
+
+def fail(*_: object) -> None:
+    raise RuntimeError("as planned")
