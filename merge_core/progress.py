@@ -40,13 +40,13 @@ def headway(
     stages: Sequence[Mapping[str, Any]],
     status: Mapping[str, Any],
     sessions: Sequence[Mapping[str, Any]],
-    now: float,
 ) -> Headway:
-    """How far a run is at `now`.
+    """How far a run was when its worker last gave a sign of life.
+
+    All times are of the worker, whose clock is steady; that of whoever looks may be set.
 
     Args:
         stages, status, sessions: what the methods of `merge_core.store.RunReader` return.
-        now: seconds since the epoch, as `time.time()` gives them.
     """
     planned = sum(stage["flops"] for stage in stages)
     done = flops_done(stages, status["stage"], status["step"])
@@ -56,13 +56,13 @@ def headway(
     running = status["state"] in ("running", "paused")
     elapsed = 0.0
     for session in sessions:
-        until = session["ended"] or (now if running else status["heartbeat"])
+        until = session["ended"] or status["heartbeat"]
         elapsed += max(until - session["started"] - session["paused"], 0.0)
     left = None
     if running and sessions and sessions[-1]["working"] is not None:
         session = sessions[-1]
         here = done - session["flops_before"]
         if planned and here >= ENOUGH * planned:
-            spent = max(now - session["working"] - session["paused"], 0.0)
+            spent = max(status["heartbeat"] - session["working"] - session["paused"], 0.0)
             left = (planned - done) * spent / here
     return Headway(fraction=fraction, elapsed=elapsed, left=left)

@@ -12,11 +12,11 @@ from merge_core.progress import Headway, headway
 def at(done: float, before: float, speed: float, paused: float = 0.0, **changes: Any) -> Headway:
     """The headway of a 1000-FLOP stage, `done` so far, of which `before` by an earlier session."""
     stage = {"stage": "gates", "steps": 1000, "flops": 1000.0, "finished": None}
-    status = {"state": "running", "stage": "gates", "step": done, "heartbeat": 0.0, **changes}
-    now = 50.0 + (done - before) / speed + paused
+    beat = 50.0 + (done - before) / speed + paused
+    status = {"state": "running", "stage": "gates", "step": done, "heartbeat": beat, **changes}
     session = {"started": 40.0, "working": 50.0, "flops_before": before, "ended": None}
     session |= {"paused": paused}
-    return headway([stage], status, [session], now)
+    return headway([stage], status, [session])
 
 
 @given(
@@ -45,4 +45,4 @@ def test_nothing_is_foretold_too_early_or_of_a_run_that_stands():
 
 def test_run_without_plan_is_at_its_beginning():
     status = {"state": "queued", "stage": None, "step": 0, "heartbeat": None}
-    assert headway([], status, [], 0.0) == Headway(fraction=0.0, elapsed=0.0, left=None)
+    assert headway([], status, []) == Headway(fraction=0.0, elapsed=0.0, left=None)

@@ -3,7 +3,6 @@
 import json
 import math
 import sqlite3
-import time
 from functools import lru_cache
 from pathlib import Path
 from types import TracebackType
@@ -149,7 +148,7 @@ class RunReader:
 
     def headway(self) -> Headway:
         """How far the run is and how long it will take."""
-        return headway(self.stages(), self.status(), self.sessions(), time.time())
+        return headway(self.stages(), self.status(), self.sessions())
 
     def metrics(self, stage: str | None = None) -> list[dict[str, Any]]:
         """Rows "stage", "epoch", "step", "name", "value", of one stage or of all, in order."""

@@ -1,7 +1,6 @@
 """One line per run: what lists and pickers show."""
 
 import sqlite3
-import time
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -59,7 +58,7 @@ def summary(reader: RunReader, recipe: Experiment, created: float) -> RunSummary
         created=created,
         state=status["state"],
         stage=status["stage"],
-        fraction=headway(reader.stages(), status, [], time.time()).fraction,
+        fraction=headway(reader.stages(), status, []).fraction,
         message=status["message"],
         sample=reader.sample,
         returned=returned,
