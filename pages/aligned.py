@@ -11,6 +11,11 @@ from merge_core.store import RunSummary, Store
 from merge_core.views.similarity import Alignment, alignment
 from pages import shared
 
+BY_WEIGHTS = (
+    "The weights of the two teachers are compared with the channels around them matched by "
+    "weights, whichever matching is picked here."
+)
+"""Said where similarities of weights are shown."""
 READ_AT_ONCE = 2
 """Alignments that are kept in memory; one of a network with 2048 channels takes 200 MB."""
 

@@ -129,6 +129,8 @@ def who(
         + ("" if len(pairs) == len(everyone) else "Move the slider to see the others. ")
         + "Click a channel to select it."
     )
+    if measure != "correlation":
+        st.caption(aligned.BY_WEIGHTS)
     alt = f"{len(pairs)} pairs of channels of {space}, matched {MATCHINGS[matching]}"
     if pairs.empty:
         return

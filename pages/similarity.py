@@ -1,5 +1,6 @@
 """Similarity: how alike the channels of two teachers are, and their layers."""
 
+from collections.abc import Mapping
 from functools import partial
 
 import numpy as np
@@ -114,6 +115,8 @@ def heat_map(look: Look, mine: Channel | None) -> None:
         on_select=partial(selection.clicked, "map", look.name, before),
     )
     st.caption(map_words(look))
+    if look.across and look.measure != "correlation":
+        st.caption(aligned.BY_WEIGHTS)
     side = block_side(look)
     shared.table(
         matrix_table(shown.values, shown.rows, shown.columns),
@@ -200,17 +203,27 @@ def selected_channel(found: Alignment, mine: Channel, measure: str) -> None:
 
 
 def dead_channels(found: Alignment, space: str) -> None:
-    """Which channels never change, in a sentence."""
-    parts = []
-    for teacher, dead in found.dead(space).items():
-        named = ", ".join(map(str, dead[:MOST_NAMED])) + (" …" if len(dead) > MOST_NAMED else "")
-        parts.append(f"{len(dead)} of teacher {teacher}" + (f" ({named})" if len(dead) else ""))
-    some = any(len(dead) for dead in found.dead(space).values())
-    tail = " Their correlation counts as 0." if some else ""
+    """Which channels never change and which have no weights, in a sentence each."""
+    dead, empty = found.dead(space), found.without_weights(space)
+    tail = " Their correlation counts as 0." if any(map(len, dead.values())) else ""
     st.caption(
         f"Dead channels of {space}, whose activation is the same for all {found.examples:,} "
-        f"examples: {', '.join(parts)}.{tail}"
+        f"examples: {counted(dead)}.{tail}"
     )
+    if any(map(len, empty.values())):
+        st.caption(
+            f"Channels of {space} whose incoming or whose outgoing weights are all zero: "
+            f"{counted(empty)}. Their cosine on that side is not defined and counts as 0."
+        )
+
+
+def counted(channels: Mapping[str, np.ndarray]) -> str:
+    """How many of each teacher, and the first of them."""
+    parts = []
+    for teacher, some in channels.items():
+        named = ", ".join(map(str, some[:MOST_NAMED])) + (" …" if len(some) > MOST_NAMED else "")
+        parts.append(f"{len(some)} of teacher {teacher}" + (f" ({named})" if len(some) else ""))
+    return ", ".join(parts)
 
 
 def match_table(look: Look) -> None:

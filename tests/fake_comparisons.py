@@ -127,6 +127,11 @@ def alignment(sizes: Mapping[str, int], random: np.random.Generator) -> Arrays:
             arrays[f"{space}|{measure}_aa"] = _distance(a, a)
         arrays[f"{space}|dead_a"] = np.arange(size) < DEAD
         arrays[f"{space}|dead_b"] = np.zeros(size, bool)
+        for side in ("incoming", "outgoing"):
+            arrays[f"{space}|{side}_zero_a"] = np.zeros(size, bool)
+            arrays[f"{space}|{side}_zero_b"] = np.zeros(size, bool)
+        arrays[f"{space}|outgoing_zero_b"][-1] = True
+        arrays[f"{space}|outgoing_cosine"][:, -1] = 0
         arrays[f"{space}|match_activations"] = order
         weights = order.copy()
         weights[[0, 1]] = weights[[1, 0]]

@@ -12,7 +12,7 @@ from merge_core.architectures import Shape
 from merge_core.channels import ChannelGraph
 from merge_core.events import Arrays
 from merge_core.matching import match_activations, match_weights
-from merge_core.similarity import correlation, dead, incoming, layer_cka, outgoing
+from merge_core.similarity import correlation, dead, incoming, layer_cka, outgoing, unit_norms
 
 PASSES = 5
 """Forward passes of one network over the examples: two to observe both, three for CKA."""
@@ -43,10 +43,11 @@ def align(
         and `S|correlation_bb`; `S|incoming_cosine`, `S|incoming_l2`, `S|outgoing_cosine` and
         `S|outgoing_l2` of A's units (rows) with B's, the spaces around them matched by weights, and
         the same with the suffix `_aa` of A's with A's; all `(n, n)` float16. `S|dead_a` and
-        `S|dead_b`, `(n,)` bool. `S|match_activations` and `S|match_weights`, `(n,)` int64, the unit
-        of B that matches unit i of A. `cka` and `cka_aa`, `(spaces, spaces)` float32. Where the
-        first layer's weights are pictures, `first|a` and `first|b`, `(n, channels, height, width)`
-        float32.
+        `S|dead_b`, `(n,)` bool, and likewise `S|incoming_zero_a`, `S|outgoing_zero_a` and those of
+        B: whether all weights that write a unit, or that read it, are zero. `S|match_activations`
+        and `S|match_weights`, `(n,)` int64, the unit of B that matches unit i of A. `cka` and
+        `cka_aa`, `(spaces, spaces)` float32. Where the first layer's weights are pictures,
+        `first|a` and `first|b`, `(n, channels, height, width)` float32.
 
         Facts: "spaces" (name and size of each), "objective" (of matching by weights, after every
         pass) and, where there are pictures, "first_layer" (its space).
@@ -103,6 +104,10 @@ def _weights(
                 compare(graph, ours, theirs, space, measure, matched)
             )
             found[f"{name}_{measure}_aa"] = _half(compare(graph, ours, ours, space, measure, {}))
+    for teacher, tensors in (("a", ours), ("b", theirs)):
+        into, out = unit_norms(graph, tensors, space)
+        found[f"incoming_zero_{teacher}"] = (into == 0).cpu().numpy()
+        found[f"outgoing_zero_{teacher}"] = (out == 0).cpu().numpy()
     return found
 
 

@@ -70,6 +70,18 @@ class Alignment:
             for teacher in "AB"
         }
 
+    def without_weights(self, space: str) -> dict[str, np.ndarray]:
+        """The channels of each teacher whose incoming or outgoing weights are all zero.
+
+        None are known in alignments of versions that did not look for them.
+        """
+        found = {}
+        for teacher in "AB":
+            keys = [f"{space}|{side}_zero_{teacher.lower()}" for side in ("incoming", "outgoing")]
+            zero = [self.arrays[key] for key in keys if key in self.arrays]
+            found[teacher] = np.flatnonzero(np.any(zero, axis=0)) if zero else np.array([], int)
+        return found
+
     def cka(self, pair: str) -> np.ndarray:
         """Linear CKA of every space (row) with every space (column), float32."""
         return self.arrays["cka" if pair == "ab" else "cka_aa"]
