@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from merge_core import bench, places
+from merge_core.catalogue import METHODS
 from merge_core.cli import results
 from merge_core.cli.commands import app
 from merge_core.presets import recipe_names
@@ -108,6 +109,16 @@ def first_table(text: str) -> list[str]:
     lines = (line.strip() for line in text.splitlines())
     rows = takewhile(lambda line: line.startswith("|"), dropwhile(lambda x: x[:1] != "|", lines))
     return [row for row in rows if not row.startswith("| ---")]
+
+
+def test_the_table_of_methods_names_only_methods() -> None:
+    _, _, section = README.partition("### Averaging networks without training")
+    heads = [cells(row)[0] for row in first_table(section)[1:]]
+    titles = {card.title.lower() for card in METHODS}
+    named = [re.sub(r" \(.*\)$", "", head).lower() for head in heads]
+    assert named.pop(0) == "teachers"
+    assert len(named) > 5
+    assert set(named) <= titles
 
 
 def cells(line: str) -> list[str]:
