@@ -19,6 +19,15 @@ from torch import nn
 def small():
     return nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 2))
 
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.first, self.left, self.right = nn.Linear(4, 6), nn.Linear(6, 2), nn.Linear(6, 2)
+
+    def forward(self, x):
+        x = torch.relu(self.first(x))
+        return self.left(x) + self.right(x)
+
 def nothing():
     return 3
 
@@ -113,6 +122,18 @@ def test_wrong_names_are_refused_before_a_process_starts(
     assert out == ""
     assert words in error
     assert error.count("\n") == 1
+
+
+def test_writers_and_readers_are_counted_or_all_named(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert netweld(monkeypatch, "inspect", "mine:Twice", "--input", "4") == 0
+    few = capsys.readouterr().out
+    assert netweld(monkeypatch, "inspect", "mine:Twice", "--input", "4", "--full") == 0
+    full = capsys.readouterr().out
+    assert "left and 1 more" in few
+    assert "left, right" in full
+    assert "more" not in full
 
 
 def test_a_process_that_dies_is_a_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:

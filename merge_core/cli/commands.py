@@ -289,6 +289,9 @@ def inspect(
     every: Annotated[
         bool, typer.Option("--all", help="Inspect every torchvision family, a row each.")
     ] = False,
+    full: Annotated[
+        bool, typer.Option("--full", help="Name every layer that writes or reads a space.")
+    ] = False,
 ) -> None:
     """Show a network's channel spaces, what merging it costs, and how exact the merge would be."""
     if (model is None) != every:
@@ -296,7 +299,7 @@ def inspect(
     sizes = inspected.parsed_shape(shape) if shape else None
     if model is None:
         raise typer.Exit(inspecting.inspect_all(sizes, batch))
-    inspecting.inspect(model, sizes, batch)
+    inspecting.inspect(model, sizes, batch, full)
 
 
 @app.command(epilog="Example: netweld delete textures-quick-s0-1a2b --yes")

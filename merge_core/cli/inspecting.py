@@ -16,8 +16,8 @@ FEW = 1
 _COVERAGE = "| {:15} | {:18} | {:>6} | {:>15} | {:>10} |"
 
 
-def inspect(model: str, shape: tuple[int, ...] | None, batch: int) -> None:
-    """Inspect one network and print what was found.
+def inspect(model: str, shape: tuple[int, ...] | None, batch: int, full: bool) -> None:
+    """Inspect one network and print what was found; in full with all writers and readers.
 
     Raises:
         NetweldError: there is no such network, its channels cannot be followed, or its graph
@@ -25,7 +25,8 @@ def inspect(model: str, shape: tuple[int, ...] | None, batch: int) -> None:
     """
     found = inspected.start(model, shape, batch).result()
     typer.echo(f"{found.name}: {spaces_text(found)} Input {_times(found.input)}, batch {batch}.")
-    _print(space_table(found, FEW).to_dict("records"))
+    spaces = space_table(found) if full else space_table(found, FEW)
+    _print(spaces.to_dict("records"))
     _print(cost_table(found).to_dict("records"))
     _print(law_table(found).to_dict("records"))
     typer.echo(f"{law_sentence(found)} Traced in {found.trace_seconds:.2f} s.")
