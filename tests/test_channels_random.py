@@ -1,16 +1,20 @@
 """Property tests: the laws on randomly built networks that mix every kind of part."""
 
+import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from test_channels import randomised
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torchvision.ops import StochasticDepth
 
 from merge_core.channels import check, concatenate, trace
 
 PARTS = ("conv", "residual", "dense", "grouped", "depthwise", "squeeze", "shuffle", "norm", "gate",
-         "padded", "layer_norm", "scale", "glu")  # fmt: skip
+         "padded", "layer_norm", "scale", "glu", "attention", "multihead", "shared_conv",
+         "shared_linear", "dropout", "stochastic", "bare_conv", "bare_linear")  # fmt: skip
+HEADS = 2
 
 
 class Part(nn.Module):
@@ -48,6 +52,28 @@ class Part(nn.Module):
         elif kind in ("gate", "glu"):
             self.conv = nn.Conv2d(width, 2 * wanted, 1)
             self.width = wanted
+        elif kind == "attention":
+            self.qkv = nn.Linear(width, 3 * HEADS * wanted)
+            self.out = nn.Linear(HEADS * wanted, width)
+        elif kind == "multihead":
+            self.down, self.up = nn.Linear(width, HEADS * wanted), nn.Linear(HEADS * wanted, width)
+            self.attend = nn.MultiheadAttention(HEADS * wanted, HEADS, batch_first=True)
+        elif kind == "shared_conv":
+            self.conv = nn.Conv2d(width, width, 3, padding=1)
+        elif kind == "shared_linear":
+            self.down = nn.Linear(width, wanted)
+            self.one, self.other = nn.Linear(wanted, width), nn.Linear(wanted, width)
+        elif kind == "dropout":
+            self.drop, self.conv = nn.Dropout(0.5), nn.Conv2d(width, wanted, 1)
+            self.width = wanted
+        elif kind == "stochastic":
+            self.conv, self.drop = nn.Conv2d(width, width, 1), StochasticDepth(0.5, "row")
+        elif kind in ("bare_conv", "bare_linear"):
+            side = (3, 3) if kind == "bare_conv" else ()
+            self.weight = nn.Parameter(torch.randn(wanted, width, *side) / width)
+            self.bias = nn.Parameter(torch.randn(wanted))
+            self.factor, self.shift = (nn.Parameter(torch.randn(wanted)) for _ in range(2))
+            self.width = wanted
 
     def forward(self, x: Tensor) -> Tensor:
         match self.kind:
@@ -78,8 +104,36 @@ class Part(nn.Module):
             case "gate":
                 value, gate = self.conv(x).chunk(2, 1)
                 return value * torch.sigmoid(gate)
-            case _:
+            case "glu":
                 return F.glu(self.conv(x), 1)
+            case "attention" | "multihead" | "shared_linear" | "bare_linear":
+                tokens = self.tokens(x.flatten(2).transpose(1, 2))
+                return tokens.transpose(1, 2).unflatten(2, x.shape[2:])
+            case "shared_conv":
+                return x + self.conv(F.relu(self.conv(x)))
+            case "dropout":
+                return self.conv(self.drop(x))
+            case "stochastic":
+                return x + self.drop(F.relu(self.conv(x)))
+            case _:
+                return F.relu(F.conv2d(x, self.weight, self.bias, padding=1))
+
+    def tokens(self, x: Tensor) -> Tensor:
+        """The stages that take positions as a sequence, channels last."""
+        match self.kind:
+            case "attention":
+                sides = (len(x), x.shape[1], 3, HEADS, -1)
+                q, k, v = self.qkv(x).reshape(sides).permute(2, 0, 3, 1, 4).unbind(0)
+                weight = (q @ k.transpose(-2, -1) * q.shape[-1] ** -0.5).softmax(-1)
+                return x + self.out((weight @ v).transpose(1, 2).flatten(2))
+            case "multihead":
+                y = self.down(x)
+                return x + self.up(self.attend(y, y, y, need_weights=False)[0])
+            case "shared_linear":
+                return self.one(self.down(x).relu()) + self.other(self.down(torch.tanh(x)).relu())
+            case _:
+                y = F.gelu(F.linear(x, self.weight, self.bias))
+                return F.layer_norm(y, y.shape[-1:], self.factor, self.shift)
 
 
 class Mixed(nn.Module):
@@ -101,12 +155,7 @@ class Mixed(nn.Module):
         return self.head(x.flatten(1))
 
 
-@settings(max_examples=25, suppress_health_check=[HealthCheck.too_slow])
-@given(
-    kinds=st.lists(st.tuples(st.sampled_from(PARTS), st.integers(2, 4)), max_size=5),
-    spatial=st.booleans(),
-)
-def test_laws_on_random_networks(kinds: list[tuple[str, int]], spatial: bool) -> None:
+def keeps_the_laws(kinds: list[tuple[str, int]], spatial: bool) -> None:
     torch.manual_seed(0)
     model = randomised(Mixed(kinds, spatial).double())
     example = torch.randn(3, 3, 4, 4, dtype=torch.float64)
@@ -115,3 +164,17 @@ def test_laws_on_random_networks(kinds: list[tuple[str, int]], spatial: bool) ->
     assert check(model, graph, example).worst < 1e-12
     big = trace(concatenate([model] * 3, graph), example)
     assert [(s.name, s.size) for s in big.free] == [(s.name, 3 * s.size) for s in graph.free]
+
+
+@settings(max_examples=18, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    kinds=st.lists(st.tuples(st.sampled_from(PARTS), st.integers(2, 4)), max_size=5),
+    spatial=st.booleans(),
+)
+def test_laws_on_random_networks(kinds: list[tuple[str, int]], spatial: bool) -> None:
+    keeps_the_laws(kinds, spatial)
+
+
+@pytest.mark.parametrize("kind", PARTS)
+def test_laws_of_each_part_between_others(kind: str) -> None:
+    keeps_the_laws([("conv", 4), (kind, 3), ("norm", 2)], spatial=True)
