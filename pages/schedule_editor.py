@@ -305,5 +305,14 @@ def _expectation(
         f"Expected mean P[open] of each space, {source}. In the shaded last tenth all gates of a "
         f"space are shifted alike."
     )
+    shared.table(
+        pd.DataFrame({"epoch": found.progress * epochs, "λ": found.weights}).join(
+            pd.DataFrame(means, columns=list(found.spaces))
+        ),
+        key=f"{key}-expected-table",
+        title="Expected λ and mean P[open] as a table",
+        alt="Expected λ and mean P[open] of each space, by epoch",
+        file="expected-gates.csv",
+    )
     for sentence in warnings(found, epochs):
         st.warning(sentence, icon=":material/warning:")

@@ -96,6 +96,21 @@ def test_a_schedule_that_does_harm_is_warned_of() -> None:
     assert "still be open at the cut" in app.warning[0].value
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_what_is_expected_can_be_read_in_a_table(kind: str) -> None:
+    app = started()
+    choose(app, kind)
+    app.session_state["editor-expected-table-fold"] = True
+    app.run()
+    chosen(app)
+    frame = app.dataframe[-1].value  # Points have a table of their own before it
+    assert list(frame.columns)[:2] == ["epoch", "λ"]
+    assert len(frame.columns) > 2
+    assert frame["epoch"].is_monotonic_increasing
+    assert float(frame["epoch"].iloc[-1]) == pytest.approx(8)
+    assert frame.iloc[:, 2:].stack().between(0, 1).all()
+
+
 def test_a_stage_under_way_can_be_changed_from_now_on() -> None:
     app = started(past=True)
     choose(app, "points")
