@@ -1,6 +1,7 @@
 """Averages with weights, ensembles, selection with a refit: each does what it is meant to do."""
 
 import copy
+import dataclasses
 import itertools
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from small import small
 from test_channels import randomised
 from test_methods_conformance import finished
+from test_recipes import comparison
 from torch import Tensor, nn
 
 from merge_core.activations import observe, observe_readers
@@ -88,6 +90,20 @@ def test_fixed_weights_are_the_best_of_the_grid(
     assert evaluate(merged.network, setting.data.heldout)["loss"] == pytest.approx(
         float(losses[best]), rel=1e-6
     )
+
+
+def test_given_weights_are_taken_as_they_are(teachers: list[nn.Module], setting: Setting) -> None:
+    given = comparison(weights=(0.75, 0.25))
+    merged = finished(
+        "fixed_weights",
+        teachers,
+        graph_of(teachers[0]),
+        dataclasses.replace(setting, recipe=given),
+    )
+    assert merged.learned["weights"].tolist() == [0.75, 0.25]
+    inputs = setting.data.test.inputs
+    expected = weighted_mean(teachers, [0.75, 0.25])
+    torch.testing.assert_close(merged.network(inputs), expected(inputs))
 
 
 def test_the_averaged_network_is_the_average(teachers: list[nn.Module], setting: Setting) -> None:

@@ -203,6 +203,17 @@ def test_a_comparison_survives_json_and_is_told_from_a_merge() -> None:
         Recipe.from_json(made.to_json())
 
 
+def test_weights_of_ones_own_are_one_for_each_teacher() -> None:
+    made = comparison().changed({"weights": "0.7,0.3"})
+    assert made.weights == (0.7, 0.3)
+    assert Comparison.from_json(made.to_json()) == made
+    for bad in ("0.7", "0.7,0.2", "1.5,-0.5", "nan,1", "0.5,0.3,0.2"):
+        with pytest.raises(RecipeError, match="2 teachers need 2 weights from 0 to 1 with sum 1"):
+            comparison().changed({"weights": bad})
+    with pytest.raises(RecipeError, match="a number was expected"):
+        comparison().changed({"weights": "half,half"})
+
+
 def test_a_recipe_of_an_earlier_version_names_no_kind_and_is_a_merge() -> None:
     old = json.loads(TEXTURES.to_json())
     del old["kind"]

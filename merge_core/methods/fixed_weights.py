@@ -1,4 +1,4 @@
-"""One weighted average out of a grid of weights, chosen by held-out loss."""
+"""One weighted average: with given weights, or with those of a grid of least held-out loss."""
 
 import math
 from collections.abc import Generator, Iterator, Sequence
@@ -9,6 +9,7 @@ from torch import nn
 from merge_core.channels import ChannelGraph
 from merge_core.events import Event, Progress
 from merge_core.methods.base import Merged, Setting, weighted_mean
+from merge_core.recipes import Comparison
 from merge_core.training import evaluate
 
 KEY = "fixed_weights"
@@ -20,11 +21,14 @@ def merge(
 ) -> Generator[Event, None, Merged]:
     """The plain average with the best of a grid of weights, single teachers included.
 
+    A comparison that gives `weights` has a grid of that one point.
+
     The grid has steps of a tenth, or coarser for more than two teachers, so that it has no more
     than 70 points; on a tie the first one wins. `learned` holds the chosen `weights`,
     `(teachers,)`, the `grid`, `(points, teachers)`, and its held-out `losses`, `(points,)`.
     """
-    grid = list(simplex(len(teachers)))
+    given = setting.recipe.weights if isinstance(setting.recipe, Comparison) else ()
+    grid = [list(given)] if given else list(simplex(len(teachers)))
     heldout = setting.data.heldout
     examples = heldout.part(slice(setting.examples))
     losses = []

@@ -105,6 +105,7 @@ class Comparison(Experiment):
         gates: the gates of the method that has them.
         gating: training inside the methods that train: gates, learned weights.
         fine_tune: training of every method's network after it; 0 epochs for none.
+        weights: one for each teacher, for the method "fixed_weights"; empty for the best of a grid.
     """
 
     kind = "comparison"
@@ -116,6 +117,7 @@ class Comparison(Experiment):
     gates: Gates
     gating: Training
     fine_tune: Training
+    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -132,6 +134,13 @@ class Comparison(Experiment):
             "gating.epochs",
             self.gating.epochs,
             "the methods that train need 1 epoch or more",
+        )
+        fitting = len(self.weights) == count and all(0 <= each <= 1 for each in self.weights)
+        require(
+            not self.weights or (fitting and abs(sum(self.weights) - 1) < 1e-6),
+            "weights",
+            self.weights,
+            f"{count} teachers need {count} weights from 0 to 1 with sum 1, as 0.7,0.3 for two",
         )
         for key in self.methods:
             if key not in METHOD_BY_KEY:
