@@ -8,11 +8,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import linear
+from torchvision.models import get_model
 
 from merge_core.channels import check, trace
 from merge_core.description import Description
 from merge_core.errors import StoreError
-from merge_core.inspection import describe, inspect, randomised
+from merge_core.inspection import describe, randomised
 from merge_core.models.small import DigitsCNN
 from merge_core.plots.network import spaces_diagram
 from merge_core.views.network import diagram, layer_table, space_table
@@ -183,8 +184,44 @@ def test_the_picture_has_every_layer_and_says_more_than_by_colour(stream: Descri
     assert sorted(sizes) == sorted(str(lane.size) for lane in drawn.lanes)
 
 
+def unmeasured(name: str) -> Description:
+    """One of torchvision's networks, without numbers and without laws."""
+    with torch.device("meta"):
+        model = get_model(name, weights=None)
+    example = torch.empty(2, 3, 32, 32)
+    return describe(model, trace(model, example), example, name=name, laws={}, trace_seconds=0.0)
+
+
 def test_depthwise_layers_are_shown_within_their_space() -> None:
-    found = inspect("shufflenet_v2_x0_5", (3, 32, 32), 2)
+    found = unmeasured("shufflenet_v2_x0_5")
     drawn = diagram(found, fold=False)
     assert "passes" in set(drawn.marks["how"])
     assert found.student == found.teacher
+
+
+@pytest.mark.parametrize(
+    ("name", "rows", "unfolded", "lanes"),
+    [("resnet50", 30, 54, 5), ("densenet121", 121, 121, 27)],
+)
+def test_large_networks_stay_readable(name: str, rows: int, unfolded: int, lanes: int) -> None:
+    """As many rows and lanes as a person can look through: the spaces share lanes."""
+    found = unmeasured(name)
+    for fold, height in ((True, rows), (False, unfolded)):
+        drawn = diagram(found, fold=fold)
+        assert (len(drawn.labels), drawn.hidden) == (height, unfolded - height)
+        assert len(set(drawn.labels)) == height
+        assert max(map(len, drawn.labels)) <= 31  # 30 letters and an ellipsis
+        assert {lane.lane for lane in drawn.lanes} == set(range(lanes))
+        assert max(drawn.marks["row"]) == height - 1
+        for a in drawn.lanes:
+            assert 0 <= a.first <= a.last < height
+            for b in drawn.lanes:
+                assert a == b or a.lane != b.lane or a.last < b.first or b.last < a.first
+        picture = spaces_diagram(drawn).to_dict()["layout"]
+        pixels = (picture["height"] - 90) / height
+        assert pixels >= 16  # a label of 10 to 13 px on each row
+        assert picture["height"] <= 2100  # two or three screens
+        assert picture["yaxis"]["tickfont"]["size"] <= pixels - 6
+        left, right = picture["xaxis"]["range"]
+        assert left < 0
+        assert lanes - 1 < right < 28  # on the narrowest page, 12 px from lane to lane
