@@ -50,7 +50,15 @@ def assert_survived(count: Count) -> None:
 
 def test_killed_workers(store: Store):
     reference = bench_survival.whole(store)
-    assert_survived(bench_survival.kill_workers(store, reference, 3, random.Random(0)))
+    assert_survived(bench_survival.kill_workers(store, reference, 6, random.Random(0)))
+
+
+@pytest.mark.slow
+def test_real_workers_killed_twenty_times(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NETWELD_SLOTS", "1")
+    store = Store(tmp_path / "home", samples=tmp_path / "samples")
+    reference = bench_survival.whole(store)
+    assert_survived(bench_survival.kill_workers(store, reference, 20, random.Random(0)))
 
 
 def test_damaged_files(store: Store):
