@@ -18,15 +18,13 @@ from merge_core.plots.evolution import (
 from merge_core.store import RunReader, Store
 from merge_core.views.channels import Openness, gated_spaces, openness
 from merge_core.views.selection import Channel, space_sizes
-from merge_core.views.steerable import Steerable, epoch_seconds, steerable
+from merge_core.views.steerable import Steerable, steerable
 from merge_core.views.steering import ghost_frame, lambda_frame, marker_frame
 from pages import family, selection, shared, steering
 
 ORDER = {"probability": "most open on top", "index": "by index"}
-EVERY, SELDOM = 0.5, 1.0
-"""Seconds from one look at a run that is worked on to the next; seldom where epochs are long."""
-LONG = 1.0
-"""Seconds of a long epoch of a teacher; one of the gates takes twice as long."""
+EVERY = 0.5
+"""Seconds from one look at a run that is worked on to the next."""
 
 
 @st.cache_data(max_entries=64, show_spinner=False)
@@ -270,11 +268,8 @@ def page() -> None:
         spaces = _spaces(str(reader.directory), reader.name, reader.epochs_done("gates"))
         with chosen_at:
             view = choose(summary.name, reader, spaces) if spaces else None
-        # On a machine that trains on all its cores, drawing takes them from the training: half as
-        # often is enough where only a count of steps moves so fast.
-        every = SELDOM if (epoch_seconds(reader) or 0) > LONG else EVERY
     with moving_at:
-        shared.live(partial(moving, now, view), every=every)
+        shared.live(partial(moving, now, view), every=EVERY)
     _, learning, *_ = now
     if learning:
         with change_at:

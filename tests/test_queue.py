@@ -154,7 +154,7 @@ def test_cores_decide_how_many_run(monkeypatch: pytest.MonkeyPatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(processes, "available_cores", lambda: 4)
     monkeypatch.setattr(processes, "visible_gpus", list)
-    small, large = find_preset("sine", "quick").recipe, find_preset("textures", "quick").recipe
+    small, large = (find_preset(name, "quick").recipe for name in ("textures", "cifar100-resnet20"))
     assert (queue.threads_for(small), queue.threads_for(large)) == (1, 4)
     three = [turn(i, "a", began=0.0) for i in range(3)]
     assert crowd([], three).fits(turn(9, "b"))

@@ -115,7 +115,7 @@ def test_who_can_use_all_cores_counts_as_a_large_run(monkeypatch: pytest.MonkeyP
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.delenv("NETWELD_SLOTS", raising=False)
     monkeypatch.setattr(processes, "available_cores", lambda: 6)
-    large = find_preset("textures", "quick").recipe
+    large = find_preset("cifar100-resnet20", "quick").recipe
     assert queue.share() == queue.threads_for(large) == 6
     monkeypatch.setenv("NETWELD_SLOTS", "3")
     assert queue.share() == queue.threads_for(large) == 2

@@ -16,7 +16,7 @@ from merge_core.schedules import Constant
 from merge_core.steering import NewSchedule, Steer
 from merge_core.store import Answer, ForkPoint, RunWriter, Store
 from merge_core.views.family import differences, gate_course, relatives, scores_beside
-from merge_core.views.steerable import Steerable, epoch_seconds, past_until, sent_words, steerable
+from merge_core.views.steerable import Steerable, past_until, sent_words, steerable
 
 __all__ = ["store"]
 BUTTONS = ("pause", "step", "go", "cut", "stop")
@@ -273,13 +273,6 @@ def test_an_equal_fork_is_not_offered(store: Store, learning: tuple[str, RunWrit
     app = gates(learning[0], **{"fork-RUN": True})
     assert app.button(key="fork-go-0").disabled
     assert "same run again" in app.button(key="fork-go-0").help
-
-
-def test_the_length_of_an_epoch_is_known_once_a_teacher_is_trained(store: Store) -> None:
-    for stop, known in (("teacher_a", None), ("teacher_b", (0.4 * 12 + 0.1) / 12)):
-        name = fake_runs.make(store, "textures", state="stopped", stop=stop)
-        with store.open(name) as reader:
-            assert epoch_seconds(reader) == known
 
 
 def test_what_is_expected_comes_from_the_run_itself_or_the_newest_like_it(

@@ -156,11 +156,3 @@ def past_until(reader: RunReader, epoch: int) -> Past:
         means={space: np.array(each) for space, each in means.items()},
         opened=opened,
     )
-
-
-def epoch_seconds(reader: RunReader) -> float | None:
-    """Seconds that an epoch of teacher A took; None before it is trained."""
-    for row in reader.stages():
-        if row["stage"] == "teacher_a" and row["seconds"] is not None:
-            return row["seconds"] / row["epochs"]
-    return None
