@@ -466,7 +466,7 @@ def test_worker_gets_the_data_directory_and_threads(
     )
     monkeypatch.setattr(processes, "WORKER", ("-c", report))
     monkeypatch.setenv("OMP_NUM_THREADS", "3")
-    assert netweld(monkeypatch, "merge", "textures", "--data", "sets") == 1
+    assert netweld(monkeypatch, "merge", "cifar100-resnet20", "--data", "sets") == 1
     (name,) = store.names()
     log = (store.directory(name) / "worker.log").read_text().split("\n")
     assert log[:4] == [str(store.home), str(tmp_path / "sets"), "3", "PASSIVE"]
