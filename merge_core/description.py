@@ -6,10 +6,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from merge_core.errors import StoreError
+from merge_core.errors import GraphError, StoreError
 
 LAW_TOLERANCES = {"float32": 1e-4, "float64": 1e-11}
 """Largest relative error of the channel graph's laws that is rounding; above it nothing starts."""
+
+
+def require_lawful(name: str, worst: float, most: float) -> None:
+    """Refuse a network whose channel graph breaks its laws, also by what is no number.
+
+    Raises:
+        GraphError: its largest error is above the tolerance.
+    """
+    if not worst <= most:
+        raise GraphError(
+            f"The channel graph of {name!r} breaks its laws by {worst:.1e} (at most {most:.0e} is "
+            f"expected), so this network cannot be merged; please report it."
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

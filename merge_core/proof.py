@@ -3,8 +3,7 @@
 from torch import Tensor, nn
 
 from merge_core.channels import ChannelGraph, LawErrors, check, trace
-from merge_core.description import LAW_TOLERANCES
-from merge_core.errors import GraphError
+from merge_core.description import LAW_TOLERANCES, require_lawful
 
 
 def proved(network: nn.Module, example: Tensor, name: str) -> ChannelGraph:
@@ -30,10 +29,6 @@ def require_laws(network: nn.Module, graph: ChannelGraph, example: Tensor, name:
         GraphError: one is larger, so that a merge would not compute what it should.
     """
     errors = check(network, graph, example)
-    most = LAW_TOLERANCES[str(example.dtype).removeprefix("torch.")]
-    if not errors.worst <= most:
-        raise GraphError(
-            f"The channel graph of {name!r} breaks its laws by {errors.worst:.1e} (at most "
-            f"{most:.0e} is expected), so this network cannot be merged; please report it."
-        )
+    precision = str(example.dtype).removeprefix("torch.")
+    require_lawful(name, errors.worst, LAW_TOLERANCES[precision])
     return errors

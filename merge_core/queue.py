@@ -32,9 +32,8 @@ from merge_core.recipes import Experiment
 from merge_core.store import Limits, Spent, Store, Turn, Turns, folder_of, held, kind_of
 
 SMALL = ("sine-mlp", "digits-cnn", "lenet", "patch-cnn")
-"""Networks so small that a second thread makes them no faster, or hardly: a step of the big LeNet
-took 1.3 to 2 times as long with two, one of the big patch-cnn a tenth less. So two runs share two
-cores without loss, and whoever watches one leaves it its core."""
+"""Networks so small that a second thread makes them slower (LeNet) or hardly faster. So two runs
+share two cores without loss, and whoever watches one leaves it its core."""
 
 LOCK_SECONDS = 5.0
 """How long to wait for whoever gives turns at this moment; starting a worker takes them 10 ms."""

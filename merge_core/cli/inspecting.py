@@ -6,8 +6,8 @@ import typer
 
 from merge_core import inspected
 from merge_core.cli.tables import console, new_table
-from merge_core.description import Description
-from merge_core.errors import GraphError, NetweldError
+from merge_core.description import require_lawful
+from merge_core.errors import NetweldError
 from merge_core.views.network import cost_table, law_sentence, law_table, space_table, spaces_text
 
 FEW = 1
@@ -30,7 +30,7 @@ def inspect(model: str, shape: tuple[int, ...] | None, batch: int, full: bool) -
     _print(cost_table(found).to_dict("records"))
     _print(law_table(found).to_dict("records"))
     typer.echo(f"{law_sentence(found)} Traced in {found.trace_seconds:.2f} s.")
-    _refuse_broken(found)
+    require_lawful(found.name, found.worst_law, found.tolerance)
 
 
 def _times(shape: Sequence[int]) -> str:
@@ -54,15 +54,6 @@ def _cell(value: object) -> str:
     return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
 
 
-def _refuse_broken(found: Description) -> None:
-    if not found.worst_law <= found.tolerance:
-        raise GraphError(
-            f"The channel graph of {found.name!r} breaks its laws by {found.worst_law:.1e} (at "
-            f"most {found.tolerance:.0e} is expected), so this network cannot be merged; please "
-            f"report it."
-        )
-
-
 def inspect_all(shape: tuple[int, ...] | None, batch: int) -> int:
     """Inspect one network of every torchvision family, a row each as it goes; returns the status.
 
@@ -74,7 +65,7 @@ def inspect_all(shape: tuple[int, ...] | None, batch: int) -> int:
     for family, model in inspected.FAMILIES.items():
         try:
             found = inspected.start(model, shape, batch).result()
-            _refuse_broken(found)
+            require_lawful(found.name, found.worst_law, found.tolerance)
         except NetweldError as error:
             failed += 1
             typer.echo(f"| {family} | {model} | {error} |")

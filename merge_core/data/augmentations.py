@@ -94,8 +94,6 @@ def _jittered(
 
 
 def _grey(pixels: Tensor) -> Tensor:
-    """How bright each pixel looks, `(n, 1, h, w)`."""
-    if pixels.shape[1] != len(_GREY):
-        return pixels.mean(1, keepdim=True)
+    """How bright each pixel of `(n, 3, h, w)` looks, `(n, 1, h, w)`."""
     weights = torch.tensor(_GREY, device=pixels.device).view(1, -1, 1, 1)
     return (pixels * weights).sum(1, keepdim=True)
