@@ -3,7 +3,7 @@
 import streamlit as st
 
 from merge_core import places
-from pages import identity, selection, shared
+from pages import identity, navigation, picking, selection
 
 st.set_page_config(
     page_title="Netweld",
@@ -11,10 +11,10 @@ st.set_page_config(
     layout="wide",
     menu_items={"About": "**Netweld** merges trained neural networks into a better one."},
 )
-page = shared.navigation()
+page = navigation.announce()
 identity.welcome()
-shared.pick_run()
+picking.pick_run()
 selection.follow_address(page)
-with shared.inside_app():
+with navigation.inside_app():
     page.run()
 identity.remember()

@@ -1,1 +1,1 @@
-"""The dashboard's pages, one file each; they share only `pages.shared`."""
+"""The dashboard's pages, one file each; what they share are the modules below them."""

@@ -9,7 +9,7 @@ import streamlit as st
 from merge_core import compared, launch, places
 from merge_core.store import RunSummary, Store
 from merge_core.views.similarity import Alignment, alignment
-from pages import shared
+from pages import living, picking, showing
 
 BY_WEIGHTS = (
     "The weights of the two teachers are compared with the channels around them matched by "
@@ -25,19 +25,19 @@ def show(body: Callable[[Alignment], None]) -> None:
 
     Without a comparison there is a button that starts one; while one runs, its progress.
     """
-    with shared.errors_as_sentences():
-        run = shared.picked_run()
-        comparison = shared.pick_comparison()
+    with showing.errors_as_sentences():
+        run = picking.picked_run()
+        comparison = picking.pick_comparison()
         if comparison is None:
             offer(run)
             return
         name = comparison.name
         found = _aligned(name)
         if comparison.state != "finished":
-            shared.live(
+            living.live(
                 partial(progress, name, found is None),
                 every=1,
-                summary=lambda: shared.comparison_now(name),
+                summary=lambda: picking.comparison_now(name),
             )
         if found is not None:
             a, b = found.teachers
@@ -48,26 +48,26 @@ def show(body: Callable[[Alignment], None]) -> None:
 
 def progress(name: str, waiting: bool) -> None:
     """How far the comparison is; the page is drawn again as soon as there is an alignment."""
-    summary = shared.comparison_now(name)
-    with shared.open_run(summary) as reader:
-        shared.progress(summary, reader)
+    summary = picking.comparison_now(name)
+    with picking.open_run(summary) as reader:
+        living.progress(summary, reader)
     if waiting and _aligned(name) is not None:
         st.rerun(scope="app")
 
 
 def offer(run: RunSummary) -> None:
     """Start a comparison of a run's teachers, without any method."""
-    shared.state_note(run)
+    living.state_note(run)
     st.info(
         "The teachers of this run have not been compared yet: how alike their channels are and "
         "which belong together is measured in a process of its own, often within a minute.",
         icon=":material/compare_arrows:",
     )
     if st.button("Compare the teachers", type="primary", icon=":material/play_arrow:", key="align"):
-        with shared.open_run(run) as reader:
+        with picking.open_run(run) as reader:
             comparison, files = compared.of_run(reader, ())
         name, _ = launch.begin(Store(), comparison, inputs=files)
-        shared.show_comparison(name, run.name)
+        picking.show_comparison(name, run.name)
     st.caption("The page *Methods* compares the ways to merge them as well, which takes longer.")
 
 

@@ -5,7 +5,7 @@ import streamlit as st
 from merge_core import carriers
 from merge_core.carriers import Carried
 from merge_core.store import key_of
-from pages import identity, shared
+from pages import identity, living
 
 
 def refusal(now: Carried) -> str:
@@ -25,7 +25,7 @@ def at_work(now: Carried, words: str, kind: str) -> None:
     assert told is not None, "nobody works on it"
     waits = told.state == "waiting"
     if waits:
-        place = shared.queue_place(key_of(now.path))
+        place = living.queue_place(key_of(now.path))
         where = "Its turn has come" if place is None else place.words
         st.info(
             f"{where}. It begins as a place on this machine becomes free, also when this page is "

@@ -9,7 +9,7 @@ from merge_core.plots.channels import origins
 from merge_core.views.channels import provenance, share_frame
 from merge_core.views.filters import FirstLayer, first_layer
 from merge_core.views.selection import Channel, space_sizes
-from pages import selection, shared
+from pages import living, navigation, picking, selection, showing
 
 
 def pairs(layer: FirstLayer) -> None:
@@ -28,7 +28,7 @@ def pairs(layer: FirstLayer) -> None:
         "layer can be compared by its weights: both teachers read the same inputs there. Click a "
         "number under A or B in the table to select that channel on all pages."
     )
-    shared.table(
+    showing.table(
         found.table,
         key="pairs",
         title="The pairs as a table",
@@ -64,9 +64,9 @@ def clicked(key: str, space: str, words: pd.DataFrame) -> None:
 
 def content() -> None:
     """The page for the picked run."""
-    summary = shared.picked_summary()
-    shared.state_note(summary)
-    with shared.open_run(summary) as reader:
+    summary = picking.picked_summary()
+    living.state_note(summary)
+    with picking.open_run(summary) as reader:
         shares = share_frame(reader)
         kept = provenance(reader)
         layer = first_layer(reader, "cut")
@@ -80,7 +80,7 @@ def content() -> None:
         f"{'space' if len(shares) == 1 else 'spaces'}: {from_a} come from teacher A, "
         f"{total - from_a} from teacher B."
     )
-    shared.plotly(
+    showing.plotly(
         origins(shares),
         key="origins",
         alt=f"Share of kept channels from each teacher: {from_a} of {total} from A",
@@ -124,9 +124,9 @@ def content() -> None:
         },
     )
     st.caption("Tick a row to select its channel on all pages.")
-    shared.download(kept, key="provenance-csv", file=f"{summary.name}-provenance.csv")
+    showing.download(kept, key="provenance-csv", file=f"{summary.name}-provenance.csv")
 
 
-shared.require_app()
+navigation.require_app()
 st.header("Channels")
-shared.live(content, every=2)
+living.live(content, every=2)

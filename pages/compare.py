@@ -41,7 +41,7 @@ from merge_core.views.evidence import (
 from merge_core.views.latex import latex_table
 from merge_core.views.repeated import repeated, repeated_conditions, repeated_frame
 from merge_core.views.runs import duration, flops_text
-from pages import carried, shared
+from pages import carried, navigation, picking, showing
 
 WHAT = {"tables": "Repeated experiments", "runs": "Stored runs"}
 VIEWS = {
@@ -98,7 +98,7 @@ def show_tables() -> None:
 
 def show_table(name: str) -> None:
     """One table: how far it is, the answer, charts, figures, exports."""
-    with shared.errors_as_sentences():
+    with showing.errors_as_sentences():
         table = every_table().get(name)
         if table is None:
             st.rerun(scope="app")
@@ -113,7 +113,7 @@ def show_table(name: str) -> None:
         found, against = spreads(table, split), differences(table, first, split)
         with spread:
             st.subheader("Every repetition", anchor=False)
-            shared.plotly(
+            showing.plotly(
                 boxes(found, split, table.metric), key="boxes", picture=picture,
                 alt=f"Scores of every strategy. {words}",
             )  # fmt: skip
@@ -121,7 +121,7 @@ def show_table(name: str) -> None:
         with pairs:
             st.subheader(f"{TITLES[first].capitalize()}, minus each other", anchor=False)
             if against:
-                shared.plotly(
+                showing.plotly(
                     forest(against, table.metric), key="forest", picture=picture,
                     alt=finding(table, first, split).replace("*", ""),
                 )  # fmt: skip
@@ -133,7 +133,7 @@ def show_table(name: str) -> None:
         figures(table, first, split, words)
 
 
-def choices(table: Table) -> tuple[str, str, shared.Picture]:
+def choices(table: Table) -> tuple[str, str, showing.Picture]:
     """Which strategy is compared with the others, on which split; what the cameras save."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         first = st.selectbox(
@@ -206,7 +206,7 @@ def go_on(table: Table, words: str) -> None:
     st.rerun(scope="app")
 
 
-def more(table: Table, split: str, picture: shared.Picture, words: str) -> None:
+def more(table: Table, split: str, picture: showing.Picture, words: str) -> None:
     """One further view of the same repetitions."""
     ways, learned = stage_ways(table, split), curves(table)
     there = {
@@ -222,16 +222,16 @@ def more(table: Table, split: str, picture: shared.Picture, words: str) -> None:
     )  # fmt: skip
     metric, alt = table.metric, f"{VIEWS[chosen]}. {words}"
     if chosen == "flops":
-        shared.plotly(
+        showing.plotly(
             score_against_flops(spreads(table, split), split, metric), key="flops", alt=alt,
             picture=picture,
         )  # fmt: skip
         st.caption(f"Marks are means, bars reach from the worst to the best repetition. {words}")
     elif chosen == "stages":
-        shared.plotly(stage_lines(ways, split, metric), key="stages", alt=alt, picture=picture)
+        showing.plotly(stage_lines(ways, split, metric), key="stages", alt=alt, picture=picture)
         st.caption(f"A thin line is one repetition, the thick one their mean. {words}")
     elif chosen == "curves":
-        shared.plotly(overlaid_curves(learned), key="learned", alt=alt, picture=picture)
+        showing.plotly(overlaid_curves(learned), key="learned", alt=alt, picture=picture)
         st.caption(
             "Every learned curve over the target, as in the paper's Figs. 9 and 10. A peak counts "
             f"as missed where a curve does not reach half of it. {words}"
@@ -240,7 +240,7 @@ def more(table: Table, split: str, picture: shared.Picture, words: str) -> None:
         classes(table, picture, alt, words)
 
 
-def classes(table: Table, picture: shared.Picture, alt: str, words: str) -> None:
+def classes(table: Table, picture: showing.Picture, alt: str, words: str) -> None:
     """The accuracy of each class."""
     known = [key for key in table.strategies if any(row.classes for row in table.of(key))]
     usual = [key for key in ("teacher", "student", "ours") if key in known] or known[:2]
@@ -251,12 +251,12 @@ def classes(table: Table, picture: shared.Picture, alt: str, words: str) -> None
     if not found:
         st.caption("Choose one strategy or more.")
         return
-    shared.plotly(class_dots(found), key="classes", alt=alt, picture=picture)
+    showing.plotly(class_dots(found), key="classes", alt=alt, picture=picture)
     st.caption(
         f"Marks are means, bars reach from the worst to the best repetition; always on test. "
         f"{conditions(table, 'test') if 'held' in words else words}"
     )
-    shared.download(class_frame(table), key="class-csv", file=f"{table.name}-classes.csv")
+    showing.download(class_frame(table), key="class-csv", file=f"{table.name}-classes.csv")
 
 
 def figures(table: Table, first: str, split: str, words: str) -> None:
@@ -268,7 +268,7 @@ def figures(table: Table, first: str, split: str, words: str) -> None:
         st.caption(f"{TITLES[first].capitalize()} minus each other strategy, pair by pair:")
         numbers(against, "differences", f"Paired differences. {words}")
     with st.container(horizontal=True):
-        shared.download(summary, key="summary-csv", file=f"{table.name}-summary.csv")
+        showing.download(summary, key="summary-csv", file=f"{table.name}-summary.csv")
         st.download_button(
             "CSV of every repetition", score_frame(table).to_csv(index=False),
             f"{table.name}.csv", "text/csv", key="rows-csv", icon=":material/download:",
@@ -310,7 +310,7 @@ def numbers(frame: pd.DataFrame, key: str, alt: str) -> None:
 
 def start() -> None:
     """The form that repeats an experiment."""
-    with shared.errors_as_sentences():
+    with showing.errors_as_sentences():
         titles = {
             name: next(p.title for p in PRESETS if p.recipe.name == name) for name in merge_names()
         }
@@ -349,7 +349,7 @@ def start() -> None:
 
 def show_runs() -> None:
     """Stored runs side by side."""
-    every = {run.name: run for run in shared.runs() if not isinstance(run.recipe, Comparison)}
+    every = {run.name: run for run in picking.runs() if not isinstance(run.recipe, Comparison)}
     if not every:
         st.info("There is no run yet. Start your first merge on the page Merge.")
         st.page_link("pages/merge.py", label="Start a merge", icon=":material/merge:")
@@ -367,7 +367,7 @@ def show_runs() -> None:
     if not names:
         st.caption("Choose one run or more.")
         return
-    readers = [shared.open_run(every[name]) for name in names]
+    readers = [picking.open_run(every[name]) for name in names]
     try:
         groups = repeated(readers, split)
     finally:
@@ -375,7 +375,7 @@ def show_runs() -> None:
             reader.close()
     words = repeated_conditions(groups, split)
     for metric in dict.fromkeys(group.recipe.metric for group in groups):
-        shared.plotly(
+        showing.plotly(
             repeated_lines(groups, metric, split), key=f"runs-{metric}",
             alt=f"Scores of the runs after each stage. {words}",
         )  # fmt: skip
@@ -386,20 +386,20 @@ def show_runs() -> None:
     frame = repeated_frame(groups)
     numbers(frame, "runs-figures", f"Scores of the runs. {words}")
     with st.container(horizontal=True):
-        shared.download(frame, key="runs-csv", file="netweld-runs.csv")
+        showing.download(frame, key="runs-csv", file="netweld-runs.csv")
         st.download_button(
             "LaTeX", latex_table(frame, words), "netweld-runs.tex", "text/x-tex", key="runs-latex",
             icon=":material/download:", on_click="ignore",
         )  # fmt: skip
 
 
-shared.require_app()
+navigation.require_app()
 st.header("Compare")
 st.markdown(
     "**Does merging pay, and how sure is that?** Every strategy gets the same budget and the same "
     "seeds, many times, so that chance shows."
 )
-with shared.errors_as_sentences():
+with showing.errors_as_sentences():
     what = st.segmented_control(
         "Compare what", WHAT, format_func=WHAT.__getitem__, default="tables", required=True,
         key="what", bind="query-params", label_visibility="collapsed",

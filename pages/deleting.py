@@ -7,13 +7,13 @@ import streamlit as st
 
 from merge_core.store import RunSummary, Store
 from merge_core.views.losses import loss
-from pages import identity, shared
+from pages import identity, picking, showing
 
 
 def offer(
     summary: RunSummary,
     label: str = "Delete this run",
-    after: Callable[[str], object] = shared.show_another,
+    after: Callable[[str], object] = picking.show_another,
 ) -> None:
     """The fold for a run; nothing for a sample, which cannot be deleted.
 
@@ -31,7 +31,7 @@ def _offer(summary: RunSummary, label: str, after: Callable[[str], object]) -> N
     fold = st.expander(label, icon=":material/delete:", on_change="rerun", key=f"delete-{name}")
     if not fold.open:
         return
-    with fold, shared.errors_as_sentences():
+    with fold, showing.errors_as_sentences():
         store = Store()
         worked_on = summary.state in ("running", "paused")
         why = "It is being worked on: stop it first." if worked_on else identity.refusal(name)

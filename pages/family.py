@@ -24,9 +24,9 @@ from merge_core.views.family import (
     relatives,
     scores_beside,
 )
-from merge_core.views.runs import score_text
+from merge_core.views.runs import ALIVE, score_text
 from merge_core.views.steering import gate_stage
-from pages import shared, steering
+from pages import living, picking, showing, steering
 
 CLICKED = "fork-clicked"
 """The moment that was last clicked on the time axis."""
@@ -85,9 +85,9 @@ def choose_point(name: str, index: int) -> None:
 def fork_form() -> None:
     """The part of the page that starts a fork."""
     steering.go_to_fork()
-    name, store = shared.picked_summary().name, Store()
+    name, store = picking.picked_summary().name, Store()
     asked = st.session_state.pop(_ASKED, None)
-    with shared.errors_as_sentences(), store.open(name) as reader:
+    with showing.errors_as_sentences(), store.open(name) as reader:
         points = points_of(reader)
         if not points:
             return
@@ -234,8 +234,8 @@ def _middle(points: Mapping[str, ForkPoint]) -> int:
 
 def family() -> None:
     """The picked run beside a relative: a choice, and what is drawn again while either works."""
-    summary = shared.picked_summary()
-    with shared.errors_as_sentences():
+    summary = picking.picked_summary()
+    with showing.errors_as_sentences():
         with Store().open(summary.name) as reader:
             found = {each.run: each for each in relatives(Store(), reader)}
         if not found:
@@ -251,8 +251,8 @@ def family() -> None:
                 width=560,
             )
             if st.button("Go to that run", icon=":material/arrow_forward:", key="go-to-relative"):
-                shared.show_run(other)
-    shared.live(partial(_comparison, found[other]), every=0.5, summary=partial(_youngest, other))
+                picking.show_run(other)
+    living.live(partial(_comparison, found[other]), every=0.5, summary=partial(_youngest, other))
 
 
 def _first(found: Mapping[str, Relative]) -> int:
@@ -263,9 +263,9 @@ def _first(found: Mapping[str, Relative]) -> int:
 
 def _youngest(other: str) -> RunSummary:
     """The run of the two that is worked on, so that the chart moves while either does."""
-    mine = shared.picked_summary()
-    for run in shared.runs():
-        if run.name == other and mine.state not in shared.ALIVE and run.state in shared.ALIVE:
+    mine = picking.picked_summary()
+    for run in picking.runs():
+        if run.name == other and mine.state not in ALIVE and run.state in ALIVE:
             return run
     return mine
 
@@ -284,11 +284,11 @@ def _course_now(reader: RunReader) -> Course:
 
 def _comparison(relative: Relative) -> None:
     """Both on the same axes, and their scores side by side."""
-    name, store = shared.picked_summary().name, Store()
+    name, store = picking.picked_summary().name, Store()
     with store.open(name) as reader, store.open(relative.run) as other:
         here, there = _course_now(reader), _course_now(other)
         parted_at = relative.point.epoch if relative.point.stage == "gates" else 0
-        shared.echarts(
+        showing.echarts(
             beside(here, there, parted_at),
             key="beside",
             height=HEIGHT,

@@ -15,7 +15,7 @@ from merge_core.views.filters import (
     tile_frame,
 )
 from merge_core.views.selection import Channel, space_sizes
-from pages import selection, shared
+from pages import living, navigation, picking, selection, showing
 
 NORMALISE: dict[Normalise, str] = {
     "filter": "each filter by itself",
@@ -51,7 +51,7 @@ def pictures(layer: FirstLayer, channel: Channel | None) -> None:
     tiles = tile_frame(layer, order)
     figure = filter_bands(tiles, layer.weights, normalise, str(before))
     clicked = partial(selection.clicked, "tiles", variant, before)
-    shared.plotly(figure, key="tiles", alt=_alt(layer), on_select=clicked)
+    showing.plotly(figure, key="tiles", alt=_alt(layer), on_select=clicked)
     inputs, *size = layer.weights[0].shape[1:]
     colours = {3: "in the colours they look for", 1: "light where they want light"}.get(
         inputs, "as the mean over their inputs"
@@ -68,7 +68,7 @@ def bends(layer: FirstLayer, channel: Channel | None) -> None:
     before = selection.drawn("hinges", "", channel)
     figure = hinges(neurons, sine_target(), str(before))
     clicked = partial(selection.clicked, "hinges", "", before)
-    shared.plotly(figure, key="hinges", alt=_alt(layer), on_select=clicked)
+    showing.plotly(figure, key="hinges", alt=_alt(layer), on_select=clicked)
     names = ["A", "B", "the merged network"]
     counts = ", ".join(f"{n} of {name}" for n, name in zip(outside, names, strict=False))
     st.caption(
@@ -91,9 +91,9 @@ def _alt(layer: FirstLayer) -> str:
 
 def content() -> None:
     """The page for the picked run."""
-    summary = shared.picked_summary()
-    shared.state_note(summary)
-    with shared.open_run(summary) as reader:
+    summary = picking.picked_summary()
+    living.state_note(summary)
+    with picking.open_run(summary) as reader:
         stored = [row["name"] for row in reader.artifacts()]
         there = [key for key in RETURNABLE if key in stored]
         stage = ""
@@ -130,7 +130,7 @@ def content() -> None:
         pictures(layer, channel)
     else:
         bends(layer, channel)
-    shared.table(
+    showing.table(
         channel_table(layer),
         key="filter-table",
         title="The channels as a table",
@@ -139,6 +139,6 @@ def content() -> None:
     )
 
 
-shared.require_app()
+navigation.require_app()
 st.header("First layer")
-shared.live(content, every=2)
+living.live(content, every=2)

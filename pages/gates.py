@@ -20,7 +20,7 @@ from merge_core.views.channels import Openness, gated_spaces, openness
 from merge_core.views.selection import Channel, space_sizes
 from merge_core.views.steerable import Steerable, steerable
 from merge_core.views.steering import ghost_frame, lambda_frame, marker_frame
-from pages import family, selection, shared, steering
+from pages import family, living, navigation, picking, selection, showing, steering
 
 ORDER = {"probability": "most open on top", "index": "by index"}
 EVERY = 0.5
@@ -97,7 +97,7 @@ def evolution(name: str, history: Openness, told: Steered | None, view: View) ->
     if channel is not None and channel.label not in chosen:
         chosen = [*chosen[: MOST_LINES - 1], channel.label]
     mean = history.probability.mean(1)
-    shared.echarts(
+    showing.echarts(
         gate_evolution(
             history.probability,
             history.epochs,
@@ -171,8 +171,8 @@ def moving(before: tuple[object, ...], view: View | None) -> None:
     It is one part, because each costs a visit of its own to the server.
     """
     steering.go_to_fork()
-    summary = shared.picked_summary()
-    with shared.open_run(summary) as reader:
+    summary = picking.picked_summary()
+    with picking.open_run(summary) as reader:
         found = steerable(Store(), reader)
         if moment(reader, found) != before:
             st.rerun(scope="app")
@@ -189,7 +189,7 @@ def moving(before: tuple[object, ...], view: View | None) -> None:
         evolution(summary.name, history, told, view)
     with at_once:
         histogram(summary.name, history)
-    shared.table(
+    showing.table(
         history.table(),
         key="gate-table",
         title="The gates as a table",
@@ -212,7 +212,7 @@ def histogram(name: str, history: Openness) -> None:
         )
         epoch = min(wanted, last)
     at = history.probability[int(np.flatnonzero(history.epochs == epoch)[0])]
-    shared.echarts(
+    showing.echarts(
         gate_histogram(at, epoch),
         key="histogram",
         height=300,
@@ -260,16 +260,16 @@ def choose(name: str, reader: RunReader, spaces: list[str]) -> View:
 
 def page() -> None:
     """The page for the picked run."""
-    summary = shared.picked_summary()
+    summary = picking.picked_summary()
     # A part is known by its place: a click on one that moved would be lost, so each has its own.
     chosen_at, moving_at, change_at, fork_at, family_at = (st.container() for _ in range(5))
-    with shared.open_run(summary) as reader:
+    with picking.open_run(summary) as reader:
         now = moment(reader, steerable(Store(), reader))
         spaces = _spaces(str(reader.directory), reader.name, reader.epochs_done("gates"))
         with chosen_at:
             view = choose(summary.name, reader, spaces) if spaces else None
     with moving_at:
-        shared.live(partial(moving, now, view), every=EVERY)
+        living.live(partial(moving, now, view), every=EVERY)
     _, learning, *_ = now
     if learning:
         with change_at:
@@ -280,7 +280,7 @@ def page() -> None:
         family.family()
 
 
-shared.require_app()
+navigation.require_app()
 st.header("Gates")
-with shared.errors_as_sentences():
+with showing.errors_as_sentences():
     page()

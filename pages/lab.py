@@ -37,7 +37,7 @@ from merge_core.views.lab import (
     readable_lab,
 )
 from merge_core.views.runs import duration
-from pages import carried, search, shared
+from pages import carried, navigation, picking, search, showing
 
 RECIPES = ("sine", "digits")
 """Small enough for dozens of schedules in minutes; the command takes every merge."""
@@ -101,7 +101,7 @@ def show_labs() -> None:
 
 def show_lab(name: str) -> None:
     """One lab: how far it is, the landscape, the gates of the chosen cell, the figures."""
-    with shared.errors_as_sentences():
+    with showing.errors_as_sentences():
         now = every_lab().get(name)
         if now is None:
             st.rerun(scope="app")
@@ -180,7 +180,7 @@ def picture(now: LabNow, cell: Cell) -> None:
     words = metric_word(lab.recipe) if scores else "share"
     best = best_cells(lab, now.rows)[0]
     known = values[~np.isnan(values)]
-    shared.echarts(
+    showing.echarts(
         landscape_map(
             lab, values, measure, f"{MEASURES[measure]} ({words})", best=best, chosen=cell
         ),
@@ -212,7 +212,7 @@ def gates(now: LabNow, cell: Cell) -> None:
             f"Held-out {lab.recipe.metric} **{before[cell]:.4g}** after the cut, "
             f"**{frame[0][cell]:.4g}** after fine-tuning (test {frame[1][cell]:.4g})."
         )
-    shared.echarts(
+    showing.echarts(
         cell_curves(means, lambda_curve(lab, cell)),
         key="cell",
         height=430,
@@ -226,14 +226,14 @@ def gates(now: LabNow, cell: Cell) -> None:
     ):  # fmt: skip
         device = "cpu" if now.progress is None else now.progress.asked.device
         name, _ = launch.begin(Store(), lab.recipe_of(cell, seed), device)
-        shared.show_run(name)
+        picking.show_run(name)
     with st.expander("The same from a terminal", icon=":material/terminal:"):
         st.code(merge_command(lab, cell, seed), language="bash", wrap_lines=True)
 
 
 def figures(now: LabNow) -> None:
     """The same as a table, and what to type."""
-    shared.table(
+    showing.table(
         lab_frame(now),
         key="lab-figures",
         title="Every finished schedule",
@@ -246,7 +246,7 @@ def figures(now: LabNow) -> None:
 
 def start() -> None:
     """The form that starts a lab."""
-    with shared.errors_as_sentences():
+    with showing.errors_as_sentences():
         titles = {name: next(p.title for p in PRESETS if p.recipe.name == name) for name in RECIPES}
         with st.container(horizontal=True, vertical_alignment="bottom"):
             name = st.selectbox(
@@ -291,14 +291,14 @@ def start() -> None:
             st.rerun(scope="app")
 
 
-shared.require_app()
+navigation.require_app()
 st.header("Lab")
 st.markdown(
     "**Which λ schedule?** One recipe under a whole grid of schedules at once: how well the merged "
     "network does, and how far its gates came. Or one schedule after the other, each proposed by "
     "those before, for any recipe."
 )
-with shared.errors_as_sentences():
+with showing.errors_as_sentences():
     way = st.segmented_control(
         "How", WAYS, format_func=WAYS.__getitem__, default="grid", required=True, key="how",
         bind="query-params", label_visibility="collapsed",

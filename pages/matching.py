@@ -20,7 +20,7 @@ from merge_core.store import Store
 from merge_core.views.matching import LINES, agreement, barrier, chosen_pairs, differences
 from merge_core.views.selection import Channel
 from merge_core.views.similarity import MATCHINGS, MEASURES, Alignment, is_distance, partners
-from pages import aligned, selection, shared
+from pages import aligned, navigation, selection, showing
 
 SORT = {"similarity": "most alike first", "index": "by number"}
 
@@ -136,7 +136,7 @@ def who(
         return
     if len(everyone) <= MOST_BANDS:
         key = f"bands-{space}"
-        shared.echarts(
+        showing.echarts(
             bands(pairs, sort, "" if mine is None else mine.label),
             key=key,
             height=24 + 22 * len(pairs),
@@ -148,13 +148,13 @@ def who(
     else:
         variant = f"{found.run}-{space}-{matching}-{measure}-{sort}-{limit}"
         before = selection.drawn("lines", variant, mine)
-        shared.plotly(
+        showing.plotly(
             lines(pairs, space, len(everyone), sort, "" if before is None else before.label),
             key="lines",
             alt=alt,
             on_select=partial(selection.clicked, "lines", variant, before),
         )
-    shared.table(
+    showing.table(
         pairs.rename(
             columns={
                 "similarity": MEASURES[measure],
@@ -197,7 +197,7 @@ def filters(
     pairs = pairs.iloc[(page - 1) * MOST_BANDS : page * MOST_BANDS]
     variant = f"{found.run}-{matching}-{measure}-{sort}-{page}"
     before = selection.drawn("filter-pairs", variant, mine)
-    shared.plotly(
+    showing.plotly(
         filter_pairs(pairs, found.filters(), space, "" if before is None else before.label),
         key="filter-pairs",
         alt=f"{len(pairs)} pairs of first-layer filters, A left and B right, the mean "
@@ -221,19 +221,19 @@ def agreements(found: Alignment, space: str, measure: str) -> None:
         f"are paired alike; in all spaces {same} of {total}. Two matchings drawn at random agree "
         f"on one channel per space."
     )
-    shared.plotly(
+    showing.plotly(
         agreement_dots(table),
         key="agreement",
         alt=f"Share of channels that both matchings pair alike: {same} of {total} in all",
     )
-    shared.table(
+    showing.table(
         table,
         key="agreement-table",
         title="The agreement as a table",
         alt="How many channels both matchings pair alike, per space",
         file=f"{found.run}-agreement.csv",
     )
-    shared.table(
+    showing.table(
         differences(found, space, measure),
         key=f"differences-{space}",
         title=f"Where they differ in {space}, as a table",
@@ -246,7 +246,7 @@ def objective(found: Alignment) -> None:
     """How matching by weights got to its fixed point."""
     st.subheader("Matching by weights, pass by pass")
     passes = len(found.objective) - 1
-    shared.plotly(
+    showing.plotly(
         objective_curve(found.objective),
         key="objective",
         alt=f"The objective of matching by weights rises from {found.objective[0]:.4g} to "
@@ -257,7 +257,7 @@ def objective(found: Alignment) -> None:
         "(Git Re-Basin). The sum of the products of matched weights can only rise; pass 0 is the "
         "networks as they are."
     )
-    shared.table(
+    showing.table(
         pd.DataFrame({"pass": range(passes + 1), "objective": found.objective}),
         key="objective-table",
         title="The objective as a table",
@@ -279,7 +279,7 @@ def on_the_line(found: Alignment) -> None:
     )
     tests = walls.heights[walls.heights["split"] == "test"].set_index("line")[metric]
     told = ", ".join(f"{name} **{tests[line]:.3f}**" for line, name in LINES.items())
-    shared.plotly(
+    showing.plotly(
         barrier_curves(walls.curves, metric, LINES),
         key=f"barrier-{metric}",
         alt=f"{metric} on the line from teacher A to teacher B; the barrier on test is "
@@ -291,7 +291,7 @@ def on_the_line(found: Alignment) -> None:
         f"Matched by weights; full lines test ({walls.examples['test']:,} examples), dotted lines "
         f"train ({walls.examples['train']:,})."
     )
-    shared.table(
+    showing.table(
         walls.curves,
         key="barrier-table",
         title="The lines as a table",
@@ -300,7 +300,7 @@ def on_the_line(found: Alignment) -> None:
     )
 
 
-shared.require_app()
+navigation.require_app()
 st.header("Matching")
 st.markdown(
     "**Which channel of one teacher belongs to which of the other?** A matching gives each channel "

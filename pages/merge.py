@@ -21,7 +21,7 @@ from merge_core.views.runs import (
     stage_table,
 )
 from merge_core.views.settings import with_settings
-from pages import deleting, precedents, shared
+from pages import deleting, living, navigation, picking, precedents, showing
 from pages.schedule_editor import edit_schedule
 
 PAYS = "**Merge, or train one network on?**"
@@ -125,7 +125,7 @@ def settings(preset: Preset[Recipe], seed: int, model: str) -> Recipe:
 
 def cost(recipe: Recipe, device: str) -> None:
     """What the merge will cost, before it starts."""
-    found = estimate(recipe, device, comparable(Store(), shared.runs(), recipe))
+    found = estimate(recipe, device, comparable(Store(), picking.runs(), recipe))
     if found is None:
         st.caption(
             "No finished run of this recipe with this network is known here, so there is no "
@@ -144,21 +144,21 @@ def cost(recipe: Recipe, device: str) -> None:
 
 def new_merge() -> None:
     """The part of the page that starts a merge."""
-    with shared.errors_as_sentences():
+    with showing.errors_as_sentences():
         recipe, device = choose()
         cost(recipe, device)
         if st.button("Start the merge", type="primary", icon=":material/play_arrow:", key="go"):
             name, _ = launch.begin(Store(), recipe, device)
-            shared.show_run(name)
+            picking.show_run(name)
 
 
 def progress() -> None:
     """The picked run: how far it is, its curves, its stages, and how to steer it."""
-    summary = shared.picked_training()
-    with shared.open_run(summary) as reader:
+    summary = picking.picked_training()
+    with picking.open_run(summary) as reader:
         if summary.state == "finished":
             after(summary, reader)
-        shared.progress(summary, reader)
+        living.progress(summary, reader)
         curves = curve_frame(reader)
         stages, checked = stage_frame(reader), checks(reader)
         advised = advice_now(reader)
@@ -172,7 +172,7 @@ def progress() -> None:
                 "Curve", quantities, default=metric, required=True, key=f"curve-{metric}"
             )
             log = st.toggle("Logarithmic scale", value=metric == "loss", key=f"curve-log-{metric}")
-        shared.echarts(
+        showing.echarts(
             learning_curves(curves, quantity, log=log),
             key="curves",
             height=380,
@@ -223,8 +223,8 @@ def after(summary: RunSummary, reader: RunReader) -> None:
         st.page_link("pages/filters.py", label="See the filters", icon=":material/grid_view:")
 
 
-shared.require_app()
-picked = next((r for r in shared.runs() if r.name == st.session_state.get(shared.RUN)), None)
+navigation.require_app()
+picked = next((r for r in picking.runs() if r.name == st.session_state.get(picking.RUN)), None)
 with st.expander(
     "A new merge",
     expanded=picked is None or picked.state not in ALIVE,
@@ -238,4 +238,4 @@ if picked is not None:
     with delete_at:  # first: a run whose files are damaged ends the page, and can be deleted
         deleting.offer(picked)
     with progress_at:
-        shared.live(progress, every=1, summary=shared.picked_training)
+        living.live(progress, every=1, summary=picking.picked_training)

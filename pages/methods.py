@@ -26,7 +26,7 @@ from merge_core.views.methods import (
 )
 from merge_core.views.outcomes import Outcomes, outcome_table, outcomes
 from merge_core.views.runs import ALIVE, recipe_title
-from pages import deleting, shared
+from pages import deleting, living, navigation, picking, showing
 
 SUFFIXES = ("th", "pt", "pth", "safetensors")
 LARGEST = 500  # megabytes of an upload, which the server holds in memory until the start
@@ -38,11 +38,11 @@ COLOURS = {"data": "of the data set", "imagenet": "of ImageNet"}
 
 def results(name: str) -> None:
     """A comparison: how far it is, and all that it has found."""
-    summary = shared.comparison_now(name)
-    with shared.open_run(summary) as reader:
+    summary = picking.comparison_now(name)
+    with picking.open_run(summary) as reader:
         with st.container():  # always there, so that what follows keeps its place: see `live`
             if summary.state != "finished":
-                shared.progress(summary, reader)
+                living.progress(summary, reader)
         found, words = outcomes(reader), conditions(reader)
         networks = networks_text(reader.comparison)
         facts = {row["stage"]: row["facts"] for row in reader.stages()}
@@ -81,7 +81,7 @@ def charts(found: Outcomes, words: str) -> None:
         )  # fmt: skip
     draw = by_method if cost == "flops" else by_seconds
     alt = findings(found).replace("*", "") or "Scores of the teachers and of every method"
-    shared.plotly(draw(found, split), key=f"methods-{cost}", alt=alt)
+    showing.plotly(draw(found, split), key=f"methods-{cost}", alt=alt)
     if cost == "flops":
         st.caption(
             "From grey over blue to green: the network after the merge, repaired (its norm "
@@ -114,7 +114,7 @@ def table(found: Outcomes, summary: RunSummary) -> None:
     )
     if sure := chance_text(found, summary.recipe.data.test):
         st.caption(sure)
-    shared.download(frame, key="methods-csv", file=f"{summary.name}-methods.csv")
+    showing.download(frame, key="methods-csv", file=f"{summary.name}-methods.csv")
 
 
 def explain(found: Outcomes, key: str, facts: dict[str, object]) -> None:
@@ -157,7 +157,7 @@ def form(
 
 def compare(run: RunSummary, again: RunSummary | None) -> None:
     """The form that compares a run's teachers, or those of an earlier comparison once more."""
-    with shared.errors_as_sentences():
+    with showing.errors_as_sentences():
         source = again or run
         recipe = source.recipe
         if isinstance(recipe, Comparison):
@@ -169,7 +169,7 @@ def compare(run: RunSummary, again: RunSummary | None) -> None:
             "Start the comparison", type="primary", icon=":material/play_arrow:", key="compare",
             disabled=not methods,
         ):  # fmt: skip
-            with shared.open_run(source) as reader:
+            with picking.open_run(source) as reader:
                 comparison, files = compared.of_run(reader, methods, fine_tune=tuned)
             begin(comparison, device, files, run)
 
@@ -179,12 +179,12 @@ def begin(
 ) -> None:
     """Start a comparison and show it: with the run that it is of, or as a run of its own."""
     name, _ = launch.begin(Store(), comparison, device, inputs=files)
-    shared.show_comparison(name, run.name if run and comparison.of else name)
+    picking.show_comparison(name, run.name if run and comparison.of else name)
 
 
 def upload() -> None:
     """The form that compares checkpoint files; what is in them is found out by the worker."""
-    with shared.errors_as_sentences():
+    with showing.errors_as_sentences():
         st.caption(
             "Two or more trained networks of one architecture, as files of weights (a state dict). "
             "Only numbers are read from them; nothing in a file is run."
@@ -238,10 +238,10 @@ def written(files: Sequence[UploadedFile], folder: Path) -> list[Path]:
 
 def content() -> None:
     """The picked run's comparison, or the form that starts one."""
-    run = shared.picked_run()
-    shown = shared.pick_comparison()
+    run = picking.picked_run()
+    shown = picking.pick_comparison()
     if shown is None:
-        shared.state_note(run)
+        living.state_note(run)
         st.subheader(f"Compare the methods on {recipe_title(run.recipe)}, seed {run.recipe.seed}")
         st.markdown(
             "This run's two teachers have not been compared yet. A comparison merges them with "
@@ -249,8 +249,8 @@ def content() -> None:
         )
         st.fragment(partial(compare, run, None))()
         return
-    shared.live(
-        partial(results, shown.name), every=1, summary=partial(shared.comparison_now, shown.name)
+    living.live(
+        partial(results, shown.name), every=1, summary=partial(picking.comparison_now, shown.name)
     )
     if shown.state not in ALIVE:
         with st.expander("Compare again, with other methods", icon=":material/replay:"):
@@ -258,17 +258,17 @@ def content() -> None:
     deleting.offer(
         shown,
         "Delete this comparison",
-        shared.show_another if shown.name == run.name else lambda _: shared.show_run(run.name),
+        picking.show_another if shown.name == run.name else lambda _: picking.show_run(run.name),
     )
 
 
-shared.require_app()
+navigation.require_app()
 st.header("Methods")
 st.markdown(
     "The **same networks merged by every method**, side by side: how good is one network made out "
     "of them, and what does it cost? Plain averaging fails; matching and repair mend much of it."
 )
-with shared.errors_as_sentences():
+with showing.errors_as_sentences():
     content()
 with st.expander("Compare checkpoint files of your own", icon=":material/upload_file:"):
     st.fragment(upload)()

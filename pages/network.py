@@ -20,7 +20,7 @@ from merge_core.views.network import (
     spaces_text,
 )
 from merge_core.views.runs import flops_text
-from pages import shared
+from pages import living, navigation, picking, showing
 
 OF_RUN = "the network of this run"
 PICKED = "network"
@@ -54,7 +54,7 @@ def ask() -> None:
         )  # fmt: skip
         busy = ON_ITS_WAY in st.session_state
         if st.button("Inspect", icon=":material/search:", key="inspect", disabled=busy):
-            with shared.errors_as_sentences():
+            with showing.errors_as_sentences():
                 st.session_state[ON_ITS_WAY] = inspected.start(name)
             st.rerun()
     if busy:
@@ -84,9 +84,9 @@ def wait() -> None:
 
 def of_run() -> Description | None:
     """The network of the picked run; says so where it is not known."""
-    summary = shared.picked_summary()
-    shared.state_note(summary)
-    with shared.open_run(summary) as reader:
+    summary = picking.picked_summary()
+    living.state_note(summary)
+    with picking.open_run(summary) as reader:
         network = network_of(reader)
         model = reader.recipe.model
     if network is None:
@@ -142,7 +142,7 @@ def show(network: Description, measured: str) -> None:
         f"out"
         + (f", and {drawn.hidden} layers of blocks like the one before." if drawn.hidden else ".")
     )
-    shared.plotly(
+    showing.plotly(
         spaces_diagram(drawn),
         key=f"spaces-{network.name}-{fold}",
         alt=f"Diagram of {network.name}: {len(drawn.labels)} layers and {len(drawn.lanes)} "
@@ -160,21 +160,21 @@ def parameters_text(count: int) -> str:
 def tables(network: Description) -> None:
     """The numbers behind the diagram."""
     file = network.name.replace(":", "-")
-    shared.table(
+    showing.table(
         layer_table(network),
         key="layers",
         title="The layers as a table",
         alt="Every layer with its weight, its cost and the spaces it writes and reads",
         file=f"{file}-layers.csv",
     )
-    shared.table(
+    showing.table(
         space_table(network),
         key="spaces-table",
         title="The channel spaces as a table",
         alt="Every channel space with its size and the layers that write and read it",
         file=f"{file}-spaces.csv",
     )
-    shared.table(
+    showing.table(
         law_table(network),
         key="laws",
         title="The laws and their errors as a table",
@@ -182,7 +182,7 @@ def tables(network: Description) -> None:
         file=f"{file}-laws.csv",
         columns={"Relative error": st.column_config.NumberColumn(format="%.1e")},
     )
-    shared.table(
+    showing.table(
         cost_table(network),
         key="costs",
         title="What the networks cost as a table",
@@ -191,13 +191,13 @@ def tables(network: Description) -> None:
     )
 
 
-shared.require_app()
+navigation.require_app()
 st.header("Network")
 st.markdown(
     "A network is merged by its **channel spaces**: all channels that must be permuted, joined, "
     "gated and cut together. They are found by running the network once on channel identities."
 )
-with shared.errors_as_sentences():
+with showing.errors_as_sentences():
     with st.container(horizontal=True, vertical_alignment="bottom"):
         wanted = choice()
     ask()

@@ -15,13 +15,13 @@ from merge_core.views.runs import (
     stage_table,
     verdict,
 )
-from pages import shared
+from pages import living, navigation, picking, showing
 
 EVERY = 4
 """Seconds from one look to the next: scores come with the end of a stage, and each look costs the
 training that it looks at (`netweld bench watched`)."""
 
-shared.require_app()
+navigation.require_app()
 st.markdown(
     "**Netweld makes one network out of two.** It puts two trained networks side by side, lets "
     "gates learn which half of the channels to keep, and cuts the rest away: one network of the "
@@ -31,9 +31,9 @@ st.markdown(
 
 def result() -> None:
     """The strip of stages of the picked run, with its verdict."""
-    summary = shared.picked_training()
-    shared.state_note(summary)
-    with shared.open_run(summary) as reader:
+    summary = picking.picked_training()
+    living.state_note(summary)
+    with picking.open_run(summary) as reader:
         stages, checked = stage_frame(reader), checks(reader)
     if not stages["test"].notna().to_numpy().any():
         st.info("No stage is over yet; the first scores come when a network is trained.")
@@ -47,7 +47,7 @@ def result() -> None:
         show = st.success if found.better else st.warning
         show(found.sentence, icon=":material/verified:" if found.better else ":material/balance:")
         st.caption(found.caution)
-    shared.plotly(
+    showing.plotly(
         strip(stages, metric),
         key="strip",
         alt=f"Test and held-out {metric} after each stage of the run. {found.sentence}"
@@ -57,7 +57,7 @@ def result() -> None:
     st.caption(budget(summary.recipe, summary.device, stages))
     if checked:
         st.caption(checked)
-    shared.table(
+    showing.table(
         stage_table(stages, metric),
         key="stages",
         title="The stages as a table",
@@ -72,7 +72,7 @@ def result() -> None:
 
 def compared() -> None:
     """The comparisons of the picked run's networks, in a line."""
-    found = shared.comparisons()
+    found = picking.comparisons()
     if found:
         st.page_link(
             "pages/methods.py",
@@ -83,7 +83,7 @@ def compared() -> None:
 
 def recent() -> None:
     """All runs with their live state; a click on a row picks the run."""
-    runs = shared.runs()
+    runs = picking.runs()
     picked = st.dataframe(
         runs_frame(runs),
         hide_index=True,
@@ -96,8 +96,8 @@ def recent() -> None:
         },
     )
     rows = picked.selection.rows
-    if rows and rows[0] < len(runs) and runs[rows[0]].name != st.session_state[shared.RUN]:
-        shared.show_run(runs[rows[0]].name)
+    if rows and rows[0] < len(runs) and runs[rows[0]].name != st.session_state[picking.RUN]:
+        picking.show_run(runs[rows[0]].name)
 
 
 def next_steps() -> None:
@@ -118,18 +118,18 @@ def next_steps() -> None:
         )
 
 
-if isinstance(shared.picked_run().recipe, Comparison):
+if isinstance(picking.picked_run().recipe, Comparison):
     st.info(
         "This run compares trained networks from files, so it has no stages of a merge.",
         icon=":material/compare_arrows:",
     )
     compared()
 else:
-    shared.live(result, every=EVERY, summary=shared.picked_training)
+    living.live(result, every=EVERY, summary=picking.picked_training)
     compared()
     st.subheader("What to do next")
     next_steps()
 st.subheader("Runs")
 st.caption("Click a row to show that run on every page.")
-anything_alive = any(run.state in ALIVE for run in shared.runs())
+anything_alive = any(run.state in ALIVE for run in picking.runs())
 st.fragment(recent, run_every=EVERY if anything_alive else None)()

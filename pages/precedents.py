@@ -10,7 +10,7 @@ from merge_core.recipes import Recipe
 from merge_core.store import RunReader, Store
 from merge_core.views.advice import advice
 from merge_core.views.expectations import NOTHING_KNOWN, Known, known_from
-from pages import shared
+from pages import picking
 
 
 def known_gates(recipe: Recipe, model: str, own: RunReader | None = None) -> Known:
@@ -44,7 +44,7 @@ def advice_before(recipe: Recipe) -> tuple[str, str] | None:
 
 def _alike(name: str, model: str) -> Iterator[str]:
     """The finished merges of a recipe with a network, newest first."""
-    for run in shared.runs():
+    for run in picking.runs():
         other = run.recipe
         same = isinstance(other, Recipe) and (other.name, other.model) == (name, model)
         if same and run.state == "finished":

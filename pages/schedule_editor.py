@@ -32,7 +32,7 @@ from merge_core.schedules import (
     as_kind,
 )
 from merge_core.views.expectations import Known, Past, expect, warnings
-from pages import shared
+from pages import showing
 
 _HERE = Path(__file__)
 _SAMPLES = 200
@@ -279,7 +279,7 @@ def _expectation(
         places = np.array([chosen.begin, chosen.half, 1.0])
         path = np.stack([places * epochs, chosen.path(places)], 1)
     means = found.means()
-    shared.echarts(
+    showing.echarts(
         expected_openness(
             epochs,
             found.progress * epochs,
@@ -305,7 +305,7 @@ def _expectation(
         f"Expected mean P[open] of each space, {source}. In the shaded last tenth all gates of a "
         f"space are shifted alike."
     )
-    shared.table(
+    showing.table(
         pd.DataFrame({"epoch": found.progress * epochs, "λ": found.weights}).join(
             pd.DataFrame(means, columns=list(found.spaces))
         ),

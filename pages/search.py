@@ -30,7 +30,7 @@ from merge_core.views.search import (
     search_label,
     trial_frame,
 )
-from pages import carried, shared
+from pages import carried, picking, showing
 
 SOURCES = {"recipe": "A recipe", "run": "The recipe of a run"}
 _WORDS = {
@@ -86,7 +86,7 @@ def show_searches() -> None:
 
 def show_search(name: str) -> None:
     """One search: how far it is, its trials, the best schedule and the way to a full merge."""
-    with shared.errors_as_sentences():
+    with showing.errors_as_sentences():
         now = every_search().get(name)
         if now is None:
             st.rerun(scope="app")
@@ -98,7 +98,7 @@ def show_search(name: str) -> None:
         if failed := failures(now.trials):
             st.warning(f"These schedules failed; the search goes on without them.\n\n{failed}")
         best(now)
-        shared.table(
+        showing.table(
             trial_frame(now),
             key="trials",
             title="Every trial",
@@ -184,7 +184,7 @@ def charts(now: SearchNow) -> None:
     )
     left, right = st.columns(2)
     with left:
-        shared.echarts(
+        showing.echarts(
             trial_scores(search, now.trials),
             key="trial-scores",
             height=400,
@@ -192,7 +192,7 @@ def charts(now: SearchNow) -> None:
         )
     with right:
         first, second = search.axes
-        shared.echarts(
+        showing.echarts(
             trial_map(search, now.trials),
             key="trial-map",
             height=400,
@@ -221,14 +221,14 @@ def best(now: SearchNow) -> None:
     ):  # fmt: skip
         device = now.progress.asked.device if now.progress is not None else "auto"
         name, _ = launch.begin(Store(), recipe, device)
-        shared.show_run(name)
+        picking.show_run(name)
     with st.expander("The same merge from a terminal", icon=":material/terminal:"):
         st.code(merge_command(now.search, found), language="bash", wrap_lines=True)
 
 
 def start() -> None:
     """The form that starts a search."""
-    with shared.errors_as_sentences():
+    with showing.errors_as_sentences():
         recipe = chosen_recipe()
         if recipe is None:
             return
@@ -261,7 +261,7 @@ def start() -> None:
                 "Device", launch.DEVICES, default="auto", required=True, key="search-device"
             )
         file = SearchFile(Search(recipe=recipe, family=family, seed=int(seed)))
-        store, runs = Store(), shared.runs()
+        store, runs = Store(), picking.runs()
         st.markdown(
             cost_text(
                 file.search,
@@ -290,7 +290,7 @@ def chosen_recipe() -> Recipe | None:
         if source == "run":
             runs = {
                 run.name: run
-                for run in shared.runs()
+                for run in picking.runs()
                 if run.state == "finished" and isinstance(run.recipe, Recipe)
             }
             if not runs:

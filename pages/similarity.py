@@ -28,7 +28,7 @@ from merge_core.views.similarity import (
     partners,
     spread,
 )
-from pages import aligned, selection, shared
+from pages import aligned, navigation, selection, showing
 
 ORDER: dict[Order, str] = {"original": "original order", "matched": "matched order"}
 MOST_NAMED = 12  # dead channels
@@ -108,7 +108,7 @@ def heat_map(look: Look, mine: Channel | None) -> None:
     """The whole space, in blocks where it is large."""
     before = selection.drawn("map", look.name, mine)
     shown = whole(look, before)
-    shared.plotly(
+    showing.plotly(
         similarity_map(shown),
         key="map",
         alt=f"Heat map: {look_words(look)}",
@@ -118,7 +118,7 @@ def heat_map(look: Look, mine: Channel | None) -> None:
     if look.across and look.measure != "correlation":
         st.caption(aligned.BY_WEIGHTS)
     side = block_side(look)
-    shared.table(
+    showing.table(
         matrix_table(shown.values, shown.rows, shown.columns),
         key=f"map-table-{look.space}-{look.pair}",
         title="The heat map as a table" + (f" (means of {side}×{side} cells)" if side > 1 else ""),
@@ -140,13 +140,13 @@ def around(look: Look, mine: Channel | None) -> None:
             words += f" and its match {look.sides[1]} {look.matches[row]}, which is framed"
         st.caption(f"These are the cells {words}.")
     shown = part(look, before)
-    shared.plotly(
+    showing.plotly(
         similarity_map(shown),
         key="part",
         alt=f"Heat map of {CELLS} by {CELLS} cells: {look_words(look)}, from {shown.rows[0]}",
         on_select=partial(selection.clicked, "part", look.name, before),
     )
-    shared.table(
+    showing.table(
         matrix_table(shown.values, shown.rows, shown.columns),
         key=f"part-table-{look.space}-{look.pair}",
         title="These cells as a table",
@@ -166,7 +166,7 @@ def histogram(look: Look) -> None:
     name = MEASURES[look.measure]
     typical = f"{np.median(own):.2f}"
     rest = f"{np.nanmedian(others) + 0.0:.2f}".replace("-0.00", "0.00") if look.size > 1 else "–"
-    shared.plotly(
+    showing.plotly(
         spread_bars(frame, name, kind),
         key=f"spread-{look.space}",
         alt=f"Histogram of {name}: median {typical} of {kind} pairs, {rest} of all others",
@@ -175,7 +175,7 @@ def histogram(look: Look) -> None:
         f"Half of the {look.size} {kind} pairs are at {typical} or above; half of all others at "
         f"{rest} or above." + ("" if look.across else " Every channel meets itself here, too.")
     )
-    shared.table(
+    showing.table(
         frame,
         key=f"spread-table-{look.space}",
         title="The histogram as a table",
@@ -229,7 +229,7 @@ def counted(channels: Mapping[str, np.ndarray]) -> str:
 def match_table(look: Look) -> None:
     """Every channel with its match and the channel most like it."""
     table = partners(look.matrix, look.matches, look.measure, look.found.dead(look.space))
-    shared.table(
+    showing.table(
         table.rename(
             columns={
                 "similarity": MEASURES[look.measure],
@@ -250,7 +250,7 @@ def layers(found: Alignment, pair: str) -> None:
     st.subheader("Layer by layer (linear CKA)")
     names, values = list(found.sizes), found.cka(pair)
     rows, columns = pair[0].upper(), pair[1].upper()
-    shared.plotly(
+    showing.plotly(
         cka_map(values, names, rows, columns),
         key=f"cka-{pair}",
         alt=f"Heat map of linear CKA between {len(names)} layers, {PAIRS[pair]}; the mean of the "
@@ -260,7 +260,7 @@ def layers(found: Alignment, pair: str) -> None:
         "1 means that two layers see the same examples as alike, whatever the order or the "
         "rotation of their channels; 0 means that they have nothing in common."
     )
-    shared.table(
+    showing.table(
         matrix_table(values, names, names),
         key=f"cka-table-{pair}",
         title="CKA as a table",
@@ -269,7 +269,7 @@ def layers(found: Alignment, pair: str) -> None:
     )
 
 
-shared.require_app()
+navigation.require_app()
 st.header("Similarity")
 st.markdown(
     "**Do two networks learn the same channels?** Each cell tells how alike a channel of teacher A "

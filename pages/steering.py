@@ -15,7 +15,7 @@ from merge_core.store import RunReader, Store
 from merge_core.views.runs import stage_title
 from merge_core.views.steerable import Steerable, past_until, sent_words, steerable
 from merge_core.views.steering import marker_frame
-from pages import identity, precedents, shared
+from pages import identity, living, picking, precedents, showing
 from pages.schedule_editor import edit_schedule
 
 MADE = "made-fork"
@@ -75,13 +75,13 @@ def make_fork(serial: int, make: Callable[[], tuple[str, object]]) -> None:
 def go_to_fork() -> None:
     """Show the fork that a button has just started."""
     if made := st.session_state.pop(MADE, None):
-        shared.show_run(made)
+        picking.show_run(made)
 
 
 def panel(reader: RunReader, found: Steerable | None) -> None:
     """How far the picked run is, the buttons that steer it, and what became of each command."""
     if found is None or not found.alive or (found.at == "after" and found.state != "paused"):
-        shared.state_note(shared.picked_summary())
+        living.state_note(picking.picked_summary())
         return
     refusal = identity.refusal(reader.name)
     with st.container(border=True, key="steering"):
@@ -201,7 +201,7 @@ def _log(found: Steerable, reader: RunReader) -> None:
 
 def change() -> None:
     """The part of the page that changes λ or the learning rate from an epoch on."""
-    summary = shared.picked_summary()
+    summary = picking.picked_summary()
     name, store = summary.name, Store()
     asked = st.session_state.pop(_ASKED, None)
     fold = st.expander(
@@ -212,7 +212,7 @@ def change() -> None:
     )
     if not fold.open:
         return
-    with fold, shared.errors_as_sentences(), store.open(name) as reader:
+    with fold, showing.errors_as_sentences(), store.open(name) as reader:
         found = steerable(store, reader)
         if found is None or not found.learning:
             st.caption("The last epoch of the gates has begun; fork the run instead.")

@@ -85,7 +85,7 @@ def shown(app: AppTest) -> str:
 
 def test_all_pages_are_looked_at() -> None:
     files = (ROOT / "pages").glob("*.py")
-    begun = {path.stem for path in files if "\nshared.require_app()\n" in path.read_text()}
+    begun = {path.stem for path in files if "\nnavigation.require_app()\n" in path.read_text()}
     assert begun == set(PAGES)
 
 
