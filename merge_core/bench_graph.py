@@ -29,6 +29,7 @@ from merge_core.channels.rebuild import named_tensors
 from merge_core.gates import gate
 from merge_core.inspection import build
 from merge_core.models import MODELS
+from merge_core.queue import SMALL
 from merge_core.training import layout_for
 
 TRACE_GOAL, TRACE_SECONDS, MEMORY_GOAL, GATES_GOAL = 3.0, 3.0, 1.1, 1.15
@@ -180,10 +181,17 @@ def measure(repeats: int, families: list[str]) -> None:
         print(f"{name:18} {tracing(model, example, repeats)}", flush=True)
         print(f"{'':18} {operations(model, example, repeats)}", flush=True)
         print(f"{'':18} {peak_memory(model, example)}", flush=True)
-    print("\nTraining steps of the big student, batches of the quick recipes", flush=True)
+    print(
+        "\nTraining steps of the big student, batches and threads of the quick recipes", flush=True
+    )
+    threads = torch.get_num_threads()
     for name, (make, shape) in GATED.items():
+        torch.set_num_threads(1 if name in SMALL else threads)
         line = gated_step(make(), torch.randn(shape), repeats, _SECONDS_OF_STEPS)
-        print(f"{name:18} batches of {shape[0]:3}: {line}", flush=True)
+        print(
+            f"{name:18} threads: {torch.get_num_threads()}, batches of {shape[0]:3}: {line}",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":
