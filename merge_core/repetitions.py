@@ -182,36 +182,6 @@ class Summary:
     std: float
 
 
-@dataclass(frozen=True, kw_only=True)
-class Published:
-    """What the paper tells of a task: its Table 1.
-
-    Attributes:
-        rows: strategy → its figures.
-        milestones: those of the one model, where they are not in proportion to the teachers'.
-    """
-
-    rows: Mapping[str, Summary]
-    milestones: tuple[int, ...] = ()
-
-
-def _published(low: float, high: float, median: float, mean: float, std: float) -> Summary:
-    return Summary(n=50, min=low, max=high, median=median, mean=mean, std=std)
-
-
-PUBLISHED: dict[tuple[str, str], Published] = {
-    ("sine", "paper"): Published(
-        rows={
-            "student": _published(0.049, 0.116, 0.078, 0.077, 0.015),
-            "bo3": _published(0.105, 0.373, 0.253, 0.240, 0.076),
-            "one_model": _published(0.053, 0.363, 0.281, 0.249, 0.097),
-        },
-        milestones=(800,),
-    ),
-}
-"""Name and preset of a recipe → what Pašen and Boža published (Table 1)."""
-
-
 def summary(scores: Iterable[float]) -> Summary:
     """What a table shows of some scores; at least one."""
     values = list(scores)

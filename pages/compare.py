@@ -24,6 +24,7 @@ from merge_core.views.compare import (
     conditions,
     curves,
     label,
+    published_text,
     readable,
     score_frame,
     spreads,
@@ -117,7 +118,10 @@ def show_table(name: str) -> None:
                 boxes(found, split, table.metric), key="boxes", picture=picture,
                 alt=f"Scores of every strategy. {words}",
             )  # fmt: skip
-            st.caption(f"Points are repetitions; a box holds the middle half of them. {words}")
+            st.caption(
+                f"Points are repetitions; a box holds the middle half of them. {words} "
+                f"{published_text(table) if split == 'test' else ''}"
+            )
         with pairs:
             st.subheader(f"{TITLES[first].capitalize()}, minus each other", anchor=False)
             if against:

@@ -1,6 +1,7 @@
 """Charts of repetitions draw what is in the tables."""
 
 import base64
+import math
 from pathlib import Path
 
 import fake_tables
@@ -14,6 +15,7 @@ from merge_core.store import Store
 from merge_core.views.compare import (
     class_summaries,
     curves,
+    published_text,
     read_table,
     spreads,
     stage_ways,
@@ -29,8 +31,18 @@ def numbers(value: list[float] | dict[str, str]) -> list[float]:
     return list(value)
 
 
-@pytest.mark.parametrize(("name", "preset"), [("sine", "paper"), ("digits", "quick")])
-def test_every_repetition_is_a_point(tmp_path: Path, name: str, preset: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "preset", "marks"),
+    [
+        ("sine", "paper", {"student": 2, "bo3": 2, "one_model": 2}),
+        ("sine", "quick", {"student": 2, "bo3": 2, "one_model": 2}),
+        ("imagenet-resnet18", "paper", {"student": 1, "one_model": 1}),
+        ("digits", "quick", {}),
+    ],
+)
+def test_every_repetition_is_a_point(
+    tmp_path: Path, name: str, preset: str, marks: dict[str, int]
+) -> None:
     table = read_table(fake_tables.make(tmp_path, name, preset=preset).path)
     drawn = boxes(spreads(table, "test"), "test", table.metric).to_dict()["data"]
     points = [trace for trace in drawn if trace.get("customdata") is not None]
@@ -38,7 +50,11 @@ def test_every_repetition_is_a_point(tmp_path: Path, name: str, preset: str) -> 
     student = {round(score, 9) for score in table.scores("student", "test").values()}
     assert {round(score, 9) for score in numbers(points[0]["x"])} == student
     published = [trace for trace in drawn if "paper" in trace.get("name", "")]
-    assert len(published) == (2 if preset == "paper" else 0)
+    assert sum(len(trace["x"]) for trace in published) == sum(marks.values())
+    assert not any(math.isnan(value) for trace in published for value in trace["x"])
+    words = published_text(table)
+    assert ("order of the strategies" in words) == (bool(marks) and preset != "paper")
+    assert bool(words) == bool(marks)
 
 
 def test_jitter_keeps_points_apart_and_is_the_same_again() -> None:

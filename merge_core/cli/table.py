@@ -15,13 +15,15 @@ from merge_core.cli.tables import console, new_table
 from merge_core.cli.working import show_work
 from merge_core.errors import RecipeError, StoreError
 from merge_core.presets import find_preset, merge_names
+from merge_core.published import PUBLISHED
 from merge_core.recipes import Recipe
-from merge_core.repetitions import PUBLISHED, STRATEGIES, Results, Row, Summary, summary, write_csv
+from merge_core.repetitions import STRATEGIES, Results, Row, Summary, summary, write_csv
 from merge_core.views.compare import (
     TITLES,
     Table,
     conditions,
     devices_text,
+    published_text,
     read_table,
     spreads,
 )
@@ -85,6 +87,8 @@ def table(
     rows = [row for row in results.rows() if seed <= row.seed < seed + n]
     show(rows, chosen, budget)
     shown = replace(read_table(results.path), rows=tuple(rows))
+    if told := published_text(shown):
+        console.print(told, soft_wrap=True)
     show_intervals(shown)
     show_differences(shown, first)
     console.print(f"Every row is in {results.path}.", soft_wrap=True)
@@ -113,7 +117,7 @@ def _figures(each: Summary | None) -> list[str]:
 
 def show(rows: Sequence[Row], recipe: Recipe, budget: str) -> None:
     """Print the spread of every strategy, with the paper's where it published one."""
-    published = PUBLISHED.get((recipe.name, recipe.preset))
+    published = PUBLISHED.get(recipe.name)
     theirs = published.rows if published else {}
     paper = [f"paper {name}" for name in STATISTICS] if theirs else []
     made = new_table(

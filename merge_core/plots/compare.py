@@ -1,5 +1,6 @@
 """Repetitions of strategies: spread, paired differences, score against cost, way through stages."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -91,9 +92,9 @@ def boxes(found: Sequence[Spread], split: str, metric: str) -> go.Figure:
 
 
 def _published(figure: go.Figure, found: Sequence[Spread]) -> None:
-    """The paper's range as a line, its median and mean as marks."""
+    """The paper's range as a line, its median and mean as marks, as far as it tells them."""
     for row, each in enumerate(found):
-        if (theirs := each.published) is None:
+        if (theirs := each.published) is None or math.isnan(theirs.min):
             continue
         figure.add_scatter(
             x=[theirs.min, theirs.max],
@@ -103,14 +104,18 @@ def _published(figure: go.Figure, found: Sequence[Spread]) -> None:
             hoverinfo="skip",
             showlegend=False,
         )
-    told = [(row, each.published) for row, each in enumerate(found) if each.published is not None]
     for name, symbol in (("median", "line-ns-open"), ("mean", "diamond")):
+        told = [
+            (row, each.published)
+            for row, each in enumerate(found)
+            if each.published is not None and not math.isnan(getattr(each.published, name))
+        ]
         if told:
             figure.add_scatter(
                 x=[getattr(theirs, name) for _, theirs in told],
                 y=[row + _PAPER for row, _ in told],
                 mode="markers",
-                name=f"paper's {name}" + (" (line: its range)" if name == "mean" else ""),
+                name=f"paper's {name}" + (" (line: its range)" if name == "median" else ""),
                 marker={
                     "symbol": symbol,
                     "size": 11,

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from merge_core.channels import concatenate
 from merge_core.methods import LEARNED_GATES, RANDOM_HALF
 from merge_core.methods.learned_gates import choice_of
-from merge_core.repetitions import PUBLISHED, Row
+from merge_core.published import PUBLISHED
+from merge_core.repetitions import Row
 from merge_core.tables.block import Block
 
 
@@ -28,8 +29,8 @@ class OneModel:
         """With the paper's milestones, where they are not in proportion to the teachers'."""
         recipe, epochs = block.recipe, self._epochs(block)
         training = recipe.teacher.over(epochs)
-        published = PUBLISHED.get((recipe.name, recipe.preset))
-        if published is not None and published.milestones:
+        published = PUBLISHED.get(recipe.name)
+        if recipe.preset == "paper" and published is not None and published.milestones:
             usual = 2 * recipe.teacher.epochs + recipe.extra_epochs
             as_published = dataclasses.replace(
                 training, epochs=usual, milestones=published.milestones

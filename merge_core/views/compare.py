@@ -14,10 +14,10 @@ from merge_core import linefile
 from merge_core.carriers import Carried, progress_of
 from merge_core.errors import NetweldError
 from merge_core.presets import find_preset
+from merge_core.published import PUBLISHED
 from merge_core.recipes import Recipe
 from merge_core.repetitions import (
     CURVE_POINTS,
-    PUBLISHED,
     STRATEGIES,
     WAYS,
     Budget,
@@ -184,7 +184,7 @@ class Spread:
 
 def spreads(table: Table, split: str) -> list[Spread]:
     """The spread of every strategy, in the order of all tables."""
-    published = PUBLISHED.get((table.recipe.name, table.recipe.preset))
+    published = PUBLISHED.get(table.recipe.name)
     theirs = published.rows if published is not None and split == "test" else {}
     found = []
     for key in table.strategies:
@@ -318,6 +318,23 @@ def cost_text(table: Table) -> str:
         f"model ({flops_text(costs['student'])} against {flops_text(costs['one_model'])}), because "
         f"gates learn on a network of double width; the budget flops makes that equal."
     )
+
+
+def published_text(table: Table) -> str:
+    """What the paper's figures beside a table are, in sentences; empty where there are none."""
+    if (theirs := PUBLISHED.get(table.recipe.name)) is None:
+        return ""
+    text = (
+        f"The paper's figures (Pašen and Boža 2022, {theirs.source}) are of {theirs.of}: equal "
+        f"epochs, its full schedule, and models chosen by test scores."
+    )
+    if (table.recipe.preset, table.budget) != ("paper", "epochs") or not _is_preset(table.recipe):
+        changed = "" if _is_preset(table.recipe) else ", changed"
+        text += (
+            f" This table has the preset {table.recipe.preset}{changed} at "
+            f"{BUDGETS[table.budget]}: compare the order of the strategies, not their scores."
+        )
+    return text
 
 
 def command(table: Table) -> str:

@@ -9,7 +9,8 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from merge_core.repetitions import PUBLISHED, WAYS
+from merge_core.published import PUBLISHED
+from merge_core.repetitions import WAYS
 from merge_core.views.compare import BUDGETS, STATISTICS, TITLES, Table, cost_text, spreads
 from merge_core.views.runs import score_text
 
@@ -190,7 +191,7 @@ def summary_frame(table: Table, split: str) -> pd.DataFrame:
     Columns: Strategy, n, the five `STATISTICS`, "mean from", "mean to", "median from", "median
     to", the five of the paper where it published any, Epochs, GFLOP.
     """
-    published = (table.recipe.name, table.recipe.preset) in PUBLISHED and split == "test"
+    published = table.recipe.name in PUBLISHED and split == "test"
     rows = []
     for each in spreads(table, split):
         mean, median = interval(each.scores), interval(each.scores, "median")
