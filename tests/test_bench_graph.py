@@ -16,7 +16,7 @@ def numbers(line: str) -> list[float]:
 
 def test_every_measurement_is_a_line_with_its_ratio() -> None:
     model, example = DigitsCNN(), torch.randn(4, 1, 8, 8)
-    seconds, ratio, forward, *_ = numbers(bench_graph.tracing(model, example, 1))
+    seconds, ratio, forward, *_ = numbers(bench_graph.tracing(model, example, 5))
     assert seconds >= 0
     assert ratio > 1 > forward
     assert len(numbers(bench_graph.operations(model, example, 1))) == 4
