@@ -77,6 +77,20 @@ def table(
     raise typer.Exit(subprocess.run(command, env=processes.environment(), check=False).returncode)
 
 
+@app.command(epilog="Example: netweld bench ours --n 16 --seed 100")
+def ours(
+    repetitions: Annotated[
+        int, typer.Option("--n", min=2, help="Repetitions of each change.")
+    ] = 16,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first repetition.")] = 100,
+) -> None:
+    """What each part of the preset `ours` is good for on sine: one thing changed at a time."""
+    from merge_core import processes
+
+    command = [sys.executable, "-P", "-m", "merge_core.bench_ours", str(repetitions), str(seed)]
+    raise typer.Exit(subprocess.run(command, env=processes.environment(), check=False).returncode)
+
+
 @app.command(epilog="Example: netweld bench train --repeats 3")
 def train(
     images: Annotated[

@@ -35,13 +35,13 @@ class Ours:
     def rows(self, block: Block) -> Iterator[Row]:
         """Before and after fine-tuning, and the control."""
         recipe = self._recipe(block)
-        taught = recipe.teachers * recipe.teacher.epochs
-        runs = self._taught(block, recipe)
+        spent = recipe.teachers * recipe.teacher.epochs
+        runs = taught(block, recipe)
         made = [selected(run.teachers, block.graph, run.setting) for run in runs]
         firsts = []
         for it, one in zip(block.all, made, strict=True):
             first = block.with_norms(it, one.student, recipe.fine_tune.batch_size)
-            yield block.row(it, "ours_selected", first, taught, more=one.flops)
+            yield block.row(it, "ours_selected", first, spent, more=one.flops)
             firsts.append(first)
         starts = firsts
         if recipe.start == "random":
@@ -51,8 +51,8 @@ class Ours:
             ("ours", "tuned", starts),
             ("ours_random", runs[0].control, ignorant),
         ):
-            tuned = self._tuned(block, runs, stage, networks)
-            for it, one, first, end in zip(block.all, made, firsts, tuned, strict=True):
+            ends = tuned(block, runs, stage, networks)
+            for it, one, first, end in zip(block.all, made, firsts, ends, strict=True):
                 candidates = [first, end] if strategy == "ours" else [end]
                 more = one.flops + self._beside(block, recipe, first)
                 if not is_classification(it.data.train):
@@ -60,36 +60,36 @@ class Ours:
                     candidates.append(last)
                     more += refitting
                 network = it.best_of(candidates)
-                epochs = taught + recipe.tuning_passes
+                epochs = spent + recipe.tuning_passes
                 yield block.row(it, strategy, network, epochs, more=more)
-
-    def _taught(self, block: Block, recipe: Refit) -> list[RefitRun]:
-        """A run for each repetition, with its trained teachers."""
-        runs = [
-            RefitRun(dataclasses.replace(recipe, seed=it.recipe.seed), it.device, it.data, None)
-            for it in block.all
-        ]
-        jobs = [
-            run.job(stage, run.fresh(stage), recipe.teacher) for run in runs for stage in run.names
-        ]
-        made = block.train(jobs, block.cost)
-        for number, run in enumerate(runs):
-            start = number * recipe.teachers
-            run.teachers = tuple(made[start : start + recipe.teachers])
-        return runs
-
-    def _tuned(
-        self, block: Block, runs: Sequence[RefitRun], stage: str, networks: Sequence[nn.Module]
-    ) -> list[nn.Module]:
-        """Copies of the networks, fine-tuned as a stage of their runs."""
-        jobs = [
-            run.job(stage, copy.deepcopy(network), run.recipe.fine_tune)
-            for run, network in zip(runs, networks, strict=True)
-        ]
-        return block.train(jobs, block.cost)
 
     def _beside(self, block: Block, recipe: Refit, student: nn.Module) -> float:
         """FLOPs of what the teachers give on mixed examples, and of norm statistics."""
         passes = recipe.teachers * recipe.mixes
         passes += has_norm_statistics(student)
         return float(passes * block.cost * block.examples)
+
+
+def taught(block: Block, recipe: Refit) -> list[RefitRun]:
+    """A run for each repetition of a block, with its trained teachers."""
+    runs = [
+        RefitRun(dataclasses.replace(recipe, seed=it.recipe.seed), it.device, it.data, None)
+        for it in block.all
+    ]
+    jobs = [run.job(stage, run.fresh(stage), recipe.teacher) for run in runs for stage in run.names]
+    made = block.train(jobs, block.cost)
+    for number, run in enumerate(runs):
+        start = number * recipe.teachers
+        run.teachers = tuple(made[start : start + recipe.teachers])
+    return runs
+
+
+def tuned(
+    block: Block, runs: Sequence[RefitRun], stage: str, networks: Sequence[nn.Module]
+) -> list[nn.Module]:
+    """Copies of the networks, fine-tuned as a stage of their runs."""
+    jobs = [
+        run.job(stage, copy.deepcopy(network), run.recipe.fine_tune)
+        for run, network in zip(runs, networks, strict=True)
+    ]
+    return block.train(jobs, block.cost)

@@ -1,0 +1,77 @@
+"""The ablation of the preset `ours`: what is changed, what stays, what a row says."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from merge_core import bench_ours
+from merge_core.bench_ours import CHANGES, Trained, line, student
+from merge_core.presets import find_preset
+from merge_core.refits.selecting import RIDGE, selected
+from merge_core.tables import Block
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    settings = {"data.train": "400", "data.heldout": "60", "data.test": "60"}
+    settings |= {"teacher.epochs": "6", "teacher.milestones": "5", "gating.epochs": "3"}
+    settings |= {"fine_tune.epochs": "3", "fine_tune.milestones": "2"}
+    recipe = find_preset("sine", "paper").recipe.changed(settings)
+    return Trained(Block(recipe, range(2), "flops", device="cpu", data_dir=Path()))
+
+
+def test_every_change_is_one_thing_at_the_same_budget(trained: Trained) -> None:
+    usual = trained.recipe
+    assert CHANGES[0].of(usual) == usual
+    spent = usual.teachers * usual.teacher.epochs + usual.fine_tune.epochs
+    for change in CHANGES[1:]:
+        recipe = change.of(usual)
+        assert 0 <= spent - recipe.teachers * recipe.teacher.epochs - recipe.fine_tune.epochs < 4
+        differs = [recipe != usual, change.rule != "targets", change.ridge != RIDGE]
+        assert sum(differs) + (len(change.ways) < 3) == 1
+
+
+def test_the_preset_s_student_is_that_of_the_preset(trained: Trained) -> None:
+    assert len(trained.losses(CHANGES[0])) == 2
+    (runs,) = trained._taught.values()
+    mine = student(runs[0], trained.block.graph, "targets", RIDGE)
+    theirs = selected(runs[0].teachers, trained.block.graph, runs[0].setting).student
+    for name, tensor in theirs.state_dict().items():
+        assert torch.equal(mine.state_dict()[name], tensor)
+
+
+def test_the_largest_weights_are_kept(trained: Trained) -> None:
+    trained.losses(CHANGES[0])
+    run = trained._taught[4, trained.recipe.teacher.epochs][0]
+    made = student(run, trained.block.graph, "weights", RIDGE).state_dict()
+    states = [teacher.state_dict() for teacher in run.teachers]
+    into = [
+        torch.cat([s["hidden.weight"], s["hidden.bias"][:, None]], 1).norm(dim=1) for s in states
+    ]
+    norms = torch.cat(
+        [one * s["output.weight"][0].abs() for one, s in zip(into, states, strict=True)]
+    )
+    kept = norms.topk(len(made["hidden.weight"])).indices.sort().values
+    every = torch.cat([s["hidden.weight"] for s in states])
+    assert torch.equal(made["hidden.weight"], every[kept])
+
+
+def test_a_row_says_how_much_worse_the_change_is() -> None:
+    cells = line(CHANGES[1], [0.3, 0.5, 0.4], [0.2, 0.3, 0.5]).split("|")
+    assert [cell.strip() for cell in cells[2:6]] == ["0.4000", "0.4000", "0.3000", "0.5000"]
+    assert cells[6].strip().startswith("+0.0667 (")
+    assert cells[7].strip() == "2"
+    assert line(CHANGES[0], [0.3], [0.3]).endswith("|  |  |")
+
+
+def test_ways_are_chosen_among(monkeypatch: pytest.MonkeyPatch, trained: Trained) -> None:
+    losses = [{"selected": 3.0, "tuned": 2.0, "refitted": 1.0}, {"selected": 3.0}]  # one diverged
+    monkeypatch.setattr(Trained, "_made", lambda self, recipe, change: losses)
+    fresh = Trained(trained.block)
+    by_ways = {change.ways: fresh.losses(change) for change in bench_ours.CHANGES}
+    assert by_ways == {
+        ("selected", "tuned", "refitted"): [1.0, 3.0],
+        ("selected", "tuned"): [2.0, 3.0],
+        ("selected",): [3.0, 3.0],
+    }
