@@ -1,120 +1,165 @@
 """A workshop on one machine: many browsers watch while some of their owners start and steer merges.
 
 The browsers are real WebSocket sessions that speak Streamlit's protocol, without a browser's
-drawing: each opens the page Gates of a run, and its parts are drawn again and again as the server
-asks for it. Goals: no error, no lost command, 95 % of answers within 2 s, and no run slower than
-its fair share of the machine by more than a quarter. Other programs of the machine make runs slow,
-too, so it is also told how evenly those at work shared the processor time that they had. With five
-browsers or fewer, each may cost the server 15 % of a core; more of them are drawn for less often.
+drawing (`merge_core.bench_browser`), and each is somebody else by its signed cookie. Some start a
+merge on the page Merge and steer it on the page Gates with the fields and buttons that are there:
+they pause it, change λ and the learning rate of the gates, and let it go on. Everybody has Gates
+drawn again and again as the server asks for it. Goals: no error, no lost command, 95 % of answers
+within 2 s, and no run slower than its fair share of the machine by more than a quarter. Other
+programs of the machine make runs slow, too, so it is also told how evenly those at work shared the
+processor time that they had. With five browsers or fewer, each may cost the server 15 % of a core;
+more of them are drawn for less often.
 """
 
+import math
+import secrets
 import statistics
 import tempfile
 import threading
 import time
+from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psutil
-from streamlit.proto.BackMsg_pb2 import BackMsg
-from streamlit.proto.ForwardMsg_pb2 import ForwardMsg
-from websockets.exceptions import ConnectionClosed
-from websockets.sync.client import ClientConnection, connect
-from websockets.typing import Subprotocol
 
-from merge_core import commanding, places, queue
+from merge_core import owners, processes, queue
+from merge_core.bench_browser import PATIENCE, Browser, Record, opened
 from merge_core.bench_pages import dashboard
-from merge_core.errors import StoreError
-from merge_core.presets import find_preset
+from merge_core.errors import NetweldError
 from merge_core.store import Store, Turns
 
 ANSWER_GOAL = 2.0
 SHARE_GOAL = 0.25
 CORE_GOAL = "15 % for up to 5"
-EPOCHS = "12"
-SETTINGS = {"teacher.epochs": EPOCHS, "gating.epochs": EPOCHS, "fine_tune.epochs": EPOCHS}
-PATIENCE = 60.0
-"""Seconds after which an answer of the server counts as an error."""
+EPOCHS = 12
+"""Of each stage: shorter than the quick preset, so that twelve merges are over in a minute."""
+WEIGHT, RATE = 2.0, 0.3
+"""λ₀ and the learning rate of the gates that every merge is steered to."""
+SEND = "Send: from the next epoch on"
+TURN = 900.0
+"""Seconds in which every merge has its turn."""
 LOOK_SECONDS = 0.5
 """From one look at all runs to the next: looking takes the processor from what is measured."""
 
 
-@dataclass
-class Watcher:
-    """One browser: what it asked for, and how long the answers took.
+@dataclass(kw_only=True)
+class Guest(ABC):
+    """Somebody at a browser.
 
     Attributes:
-        answers: seconds from asking for a page, or a part of one, to its last element.
-        errors: what went wrong, in the server's or our words.
+        address: of the dashboard.
+        over: when to leave.
+        began: there once the page that is watched is on the screen.
+        record: what the browser met with.
     """
 
     address: str
-    run: str
     over: threading.Event
-    answers: list[float] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
+    began: threading.Event = field(default_factory=threading.Event)
+    record: Record = field(default_factory=Record)
 
-    def watch(self) -> None:
-        """Look at the page Gates until it is over."""
+    def attend(self) -> None:
+        """Come, and stay to the end; what goes wrong is written down."""
         try:
-            with connect(
-                self.address.replace("http", "ws", 1) + "/_stcore/stream",
-                subprotocols=[Subprotocol("streamlit")],
-                origin=None,
-                max_size=None,
-                ping_interval=None,  # a busy server is slow, not gone
-                open_timeout=PATIENCE,
-            ) as server:
-                self._look(server)
-        except (OSError, TimeoutError, ConnectionClosed) as error:
-            self.errors.append(f"{type(error).__name__}: {error}")
+            self.act()
+        except NetweldError as error:
+            self.record.errors.append(str(error))
+        finally:
+            self.began.set()
 
-    def _look(self, server: ClientConnection) -> None:
-        parts = self._ask(server, "") or {}
-        due = dict.fromkeys(parts, 0.0)
-        while not self.over.wait(0.02):
-            for part in [part for part, at in due.items() if time.monotonic() >= at]:
-                anew = self._ask(server, part)
-                if anew is not None:  # the whole page was drawn, and has other parts now
-                    parts, due = anew, dict.fromkeys(anew, time.monotonic() + 1.0)
-                    break
-                due[part] = time.monotonic() + parts[part]
+    @abstractmethod
+    def act(self) -> None:
+        """What they come for."""
 
-    def _ask(self, server: ClientConnection, part: str) -> dict[str, float] | None:
-        """Ask for the page, or a part of it.
+    def look(self, browser: Browser, run: str) -> None:
+        """Look at the page Gates of a run until it is over."""
+        browser.visit("gates", f"run={run}")
+        self.began.set()
+        browser.watch(self.over.is_set, math.inf)
 
-        Returns:
-            Where the whole page was drawn, the parts to ask for again, and seconds in between.
-        """
-        begun = time.monotonic()
-        message = BackMsg()
-        message.rerun_script.query_string = f"run={self.run}"
-        message.rerun_script.page_name = "gates"
-        if part:
-            message.rerun_script.fragment_id = part
-            message.rerun_script.is_auto_rerun = True
-        server.send(message.SerializeToString())
-        found: dict[str, float] = {}
-        while True:
-            told = ForwardMsg()
-            received = server.recv(timeout=PATIENCE)
-            assert isinstance(received, bytes)
-            told.ParseFromString(received)
-            match told.WhichOneof("type"):
-                case "auto_rerun":
-                    found[told.auto_rerun.fragment_id] = told.auto_rerun.interval
-                case "delta" if told.delta.new_element.WhichOneof("type") == "exception":
-                    self.errors.append(told.delta.new_element.exception.message)
-                case "script_finished" if (
-                    told.script_finished == ForwardMsg.FINISHED_EARLY_FOR_RERUN
-                ):
-                    found = {}  # it starts over at once, and has not answered yet
-                case "script_finished":
-                    self.answers.append(time.monotonic() - begun)
-                    whole = told.script_finished == ForwardMsg.FINISHED_SUCCESSFULLY
-                    return found if whole else None
+
+@dataclass(kw_only=True)
+class Watcher(Guest):
+    """Watches somebody else's merge.
+
+    Attributes:
+        commander: whose.
+    """
+
+    commander: "Commander"
+
+    def act(self) -> None:
+        """Wait until there is something to watch, and watch it."""
+        with opened(self.address, self.record) as browser:
+            if run := self.commander.run.result():
+                self.look(browser, run)
+
+
+@dataclass(kw_only=True)
+class Commander(Guest):
+    """Starts a merge and steers it, with what is on the pages.
+
+    Attributes:
+        run: the name of the merge; empty where it could not be started.
+        pressed: the verbs of the commands whose buttons were pressed.
+    """
+
+    run: Future[str] = field(default_factory=Future)
+    pressed: list[str] = field(default_factory=list)
+
+    def act(self) -> None:
+        """Start, steer, and look on until it is over."""
+        try:
+            with opened(self.address, self.record) as browser:
+                browser.visit("merge")
+                cookies = browser.cookies
+            # The server knows it again by what it was given, as after a reload.
+            with opened(self.address, self.record, cookies) as browser:
+                run = self._start(browser)
+                browser.visit("gates", f"run={run}")
+                self.run.set_result(run)
+                self.began.set()
+                self._steer(browser)
+                self.look(browser, run)
+        finally:
+            if not self.run.done():
+                self.run.set_result("")
+
+    def _start(self, browser: Browser) -> str:
+        browser.visit("merge")
+        browser.pick("Recipe", "Sine")
+        for label in ("each teacher", "gates", "fine-tuning"):
+            browser.type(label, EPOCHS)
+        before = browser.widgets["Run"].value
+        browser.press("Start the merge")
+        run = browser.widgets["Run"].value
+        if run == before:
+            raise NetweldError("The merge could not be started from the page Merge.")
+        return run
+
+    def _steer(self, browser: Browser) -> None:
+        """Pause, change λ and the learning rate of the gates, go on."""
+        browser.watch(lambda: browser.can("Pause"), TURN)
+        self._press(browser, "pause", "Pause")
+        browser.watch(lambda: browser.can("Go on"))
+        browser.unfold("Change λ or the learning rate of the gates")
+        browser.type("λ₀", WEIGHT)
+        self._press(browser, "lambda", SEND)
+        browser.watch(lambda: browser.can("Undo"))  # answered: the fields below begin anew then
+        browser.choose("What to change", "Learning rate")
+        browser.type("Learning rate of the gates", RATE)
+        self._press(browser, "rate", SEND)
+        self._press(browser, "go", "Go on")
+
+    def _press(self, browser: Browser, verb: str, label: str) -> None:
+        browser.require(label)
+        self.pressed.append(verb)
+        browser.press(label)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,59 +215,65 @@ def measure(watchers: int = 30, merges: int = 12, home: Path | None = None) -> O
     """Let a crowd in, and wait until all of its merges are over.
 
     Args:
-        watchers: how many browsers look on.
-        merges: how many merges are started, each by another owner, and steered.
+        watchers: how many browsers there are.
+        merges: how many of them start a merge of their own and steer it, at most all; the others
+            watch these.
         home: where the runs are; a place of its own by default.
     """
     if home is None:
         with tempfile.TemporaryDirectory() as place:
             return measure(watchers, merges, Path(place))
-    store, over = Store(home), threading.Event()
-    recipe = find_preset("sine", "quick").recipe.changed(SETTINGS)
-    errors: list[str] = []
-    with dashboard(home) as address:
+    store, over, shares = Store(home), threading.Event(), Shares()
+    with dashboard(home, environment={owners.INSTRUCTOR_KEY: secrets.token_hex(8)}) as address:
         children = psutil.Process().children()
         (server,) = [each for each in children if "streamlit" in each.cmdline()]
-        begun, before = time.monotonic(), _cpu(server)
-        names = []
-        for number in range(merges):
-            name = store.create(recipe, "cpu")
-            Turns(home).ask(
-                name,
-                f"browser:{number}",
-                device="cpu",
-                threads=queue.threads_for(recipe),
-                data=str(places.data_directory()),
-                after=0,
-            )
-            names.append(name)
-        crowd = [Watcher(address, names[i % merges], over) for i in range(watchers)]
-        threads = [threading.Thread(target=each.watch, daemon=True) for each in crowd]
+        begun = time.monotonic()
+        commanders = [Commander(address=address, over=over) for _ in range(min(merges, watchers))]
+        others = [
+            Watcher(address=address, over=over, commander=commanders[i % len(commanders)])
+            for i in range(watchers - len(commanders))
+        ]
+        crowd = [*commanders, *others]
+        threads = [threading.Thread(target=each.attend, daemon=True) for each in crowd]
         for thread in threads:
             thread.start()
-        shares = Shares()
-        given = _steer(store, names, shares)
-        seconds, core = time.monotonic() - begun, _cpu(server) - before
+        for each in crowd:
+            each.began.wait()
+        came, before = time.monotonic(), _cpu(server)
+        while any(
+            thread.is_alive() and not queue.ended(store, each.run.result())
+            for each, thread in zip(commanders, threads, strict=False)
+        ):
+            shares.look(_taken(Turns(store.home)))
+            time.sleep(LOOK_SECONDS)
+        ended, core = time.monotonic(), _cpu(server) - before
         over.set()
         for thread in threads:
             thread.join(PATIENCE)
-    took = []
-    for name in names:
+        seconds = time.monotonic() - begun
+    processes.end(store, PATIENCE)  # what is left paused by somebody whose browser failed
+    errors = [error for each in crowd for error in each.record.errors]
+    took, lost = [], 0
+    for each in commanders:
+        if not (name := each.run.result()):
+            continue
         with store.open(name) as reader:
-            if reader.status()["state"] != "finished":
-                errors.append(f"{name} is {reader.status()['state']}")
+            status, answers = reader.status(), reader.answers()
             took.append(reader.headway().elapsed)
-    lost = sum(commanding.answer(store, name, command) is None for name, command in given)
+        if status["state"] != "finished":
+            errors.append(f"{name} is {status['state']}. {status['message']}")
+        errors += [f"{name}: {answer.words}" for answer in answers if answer.refused]
+        lost += sum((Counter(each.pressed) - Counter(each.verb for each in answers)).values())
     return Outcome(
         watchers=watchers,
-        runs=merges,
-        answers=sorted(answer for each in crowd for answer in each.answers),
-        errors=errors + [error for each in crowd for error in each.errors],
-        commands=len(given),
+        runs=len(took),
+        answers=sorted(answer for each in crowd for answer in each.record.answers),
+        errors=errors,
+        commands=sum(len(each.pressed) for each in commanders),
         lost=lost,
-        slower=max(took) / statistics.mean(took) - 1,
+        slower=max(took, default=0.0) / statistics.mean(took or [1.0]) - 1,
         less=shares.less(),
-        core=core / seconds / watchers,
+        core=core / (ended - came) / watchers,
         seconds=seconds,
     )
 
@@ -274,27 +325,3 @@ def _taken(turns: Turns) -> dict[int, float]:
             with suppress(psutil.Error):
                 found[turn.pid] = _cpu(psutil.Process(turn.pid))
     return found
-
-
-def _steer(store: Store, names: list[str], shares: Shares) -> list[tuple[str, int]]:
-    """See every run through, and steer each once: pause, go on, another learning rate."""
-    given: list[tuple[str, int]] = []
-    steered: set[str] = set()
-    while not all(queue.ended(store, name) for name in names):
-        queue.dispatch(store)
-        shares.look(_taken(Turns(store.home)))
-        for name in names:
-            if name in steered:
-                continue
-            try:
-                with store.open(name) as reader:
-                    if reader.status()["stage"] is None:
-                        continue
-                for give in (commanding.pause, commanding.go_on):
-                    given.append((name, give(store, name)))
-                given.append((name, commanding.change_rate(store, name, 0.3)))
-            except StoreError:  # it has ended meanwhile
-                pass
-            steered.add(name)
-        time.sleep(LOOK_SECONDS)
-    return given

@@ -13,7 +13,7 @@ import sys
 import tempfile
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,12 +63,17 @@ class Timing:
 
 
 @contextmanager
-def dashboard(home: Path | None = None, extra: tuple[str, ...] = ()) -> Iterator[str]:
+def dashboard(
+    home: Path | None = None,
+    extra: tuple[str, ...] = (),
+    environment: Mapping[str, str] | None = None,
+) -> Iterator[str]:
     """Run the dashboard on a free port; yields its address.
 
     Args:
         home: where the runs are; by default those of this user.
         extra: further arguments for `streamlit run`.
+        environment: further variables of the server's environment.
 
     Raises:
         NetweldError: the server does not come up within 30 seconds.
@@ -76,14 +81,14 @@ def dashboard(home: Path | None = None, extra: tuple[str, ...] = ()) -> Iterator
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    environment = os.environ | ({"NETWELD_HOME": str(home)} if home else {})
+    own = {"NETWELD_HOME": str(home)} if home else {}
     command = [sys.executable, "-m", "streamlit", "run", "app.py"]
     options = [f"--server.port={port}", "--server.headless=true", *extra]
     with tempfile.TemporaryFile() as log:
         server = subprocess.Popen(
             command + options,
             cwd=places.dashboard(),
-            env=environment,
+            env=os.environ | own | dict(environment or {}),
             stdout=log,
             stderr=subprocess.STDOUT,
         )
