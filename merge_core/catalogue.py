@@ -9,6 +9,21 @@ from typing import Literal
 
 
 @dataclass(frozen=True, kw_only=True)
+class Knob:
+    """A setting that one method has, in words; its value is checked by `recipes.MethodSettings`.
+
+    Attributes:
+        key: its name there and on the command line, `--set KEY=VALUE`.
+        title: the words on a page.
+        about: what it does, in a sentence or two.
+    """
+
+    key: str
+    title: str
+    about: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Card:
     """One method in words.
 
@@ -24,6 +39,7 @@ class Card:
             training of its own.
         teachers: the most teachers it takes; 0 for any number.
         size: what the result costs at test time: as much as one teacher or as all of them.
+        knobs: the settings that it has.
     """
 
     key: str
@@ -34,6 +50,7 @@ class Card:
     needs: Literal["weights", "activations", "training"]
     teachers: int
     size: Literal["one network", "all networks"]
+    knobs: tuple[Knob, ...] = ()
 
 
 METHODS: tuple[Card, ...] = (
@@ -58,12 +75,21 @@ METHODS: tuple[Card, ...] = (
         about=(
             "The plain average again, but with weights from a grid, and the point with the least "
             "held-out loss wins. Single teachers are among the points: where one of them wins, "
-            "there is nothing between the teachers that an average without matching could use."
+            "there is nothing between the teachers that an average without matching could use. "
+            "Weights of your own take the place of the grid."
         ),
         gives_back="itself",
         needs="training",
         teachers=0,
         size="one network",
+        knobs=(
+            Knob(
+                key="weights",
+                title="Weights of the teachers",
+                about="One for each teacher, in their order, from 0 to 1 and with sum 1, such as "
+                "0.7,0.3. Empty for the best of a grid.",
+            ),
+        ),
     ),
     Card(
         key="learned_network_weights",
@@ -142,14 +168,29 @@ METHODS: tuple[Card, ...] = (
         title="Soft top-k matching",
         source="an old suggestion: average each node with the k most similar ones",
         about=(
-            "Each channel of the first teacher is averaged with the three most similar ones of "
-            "every other teacher, the more similar the heavier. The more of them are blurred into "
-            "one, the less is left of the other teacher: a high score may be the first teacher's."
+            "Each channel of the first teacher is averaged with the few most similar ones of "
+            "every other teacher (three, unless told otherwise), the more similar the heavier. The "
+            "more of them are blurred into one, the less is left of the other teacher: a high "
+            "score may be the first teacher's."
         ),
         gives_back="permuted copy",
         needs="activations",
         teachers=0,
         size="one network",
+        knobs=(
+            Knob(
+                key="top_k",
+                title="Similar channels",
+                about="How many channels of each other teacher go into one. With 1 every channel "
+                "takes its most similar one alone.",
+            ),
+            Knob(
+                key="temperature",
+                title="Temperature",
+                about="Of the weights of the similar channels. Low: the most similar one counts "
+                "alone. High: all count alike, and blur.",
+            ),
+        ),
     ),
     Card(
         key="transport",
@@ -164,20 +205,37 @@ METHODS: tuple[Card, ...] = (
         needs="activations",
         teachers=0,
         size="one network",
+        knobs=(
+            Knob(
+                key="entropy",
+                title="Entropy",
+                about="How soft the plan is, in units of the mean distance. Near 0 every channel "
+                "goes to one place.",
+            ),
+        ),
     ),
     Card(
         key="zip",
         title="Zip",
-        source="Stoica et al., ZipIt!, 2024, section 4.1",
+        source="Stoica et al., ZipIt!, 2024, section 4.1; partly zipped, section 4.3",
         about=(
             "Some channels have their like in the same network and not in the other. All channels "
             "of both teachers are paired by correlation, within and across, and each pair becomes "
-            "one channel, its mean."
+            "one channel, its mean. Told to zip only the first spaces, it leaves the others of "
+            "both teachers side by side and takes the mean of their outputs: better, and wider."
         ),
         gives_back="permuted copy",
         needs="activations",
         teachers=2,
         size="one network",
+        knobs=(
+            Knob(
+                key="up_to",
+                title="Zipped channel spaces",
+                about="How many, counted from the input; 0 for all. In the others both teachers "
+                "stay side by side, so a prediction costs more.",
+            ),
+        ),
     ),
     Card(
         key="output_ensemble",

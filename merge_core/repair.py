@@ -5,14 +5,14 @@ no norm, scale and shift go into the layers themselves (REPAIR).
 """
 
 import copy
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from merge_core.channels import ChannelGraph
+from merge_core.channels import ChannelGraph, trace
 from merge_core.channels.parts import parts_of
 from merge_core.channels.rebuild import named_tensors
 from merge_core.data import Split
@@ -106,20 +106,23 @@ def repaired(
     all norms.
 
     Args:
-        network: the merged network, of the teachers' class and widths.
+        network: the merged network, of the teachers' class; as wide as they are, or wider where
+            `sources` say so.
         teachers: the networks that it was made of.
         graph: the channel graph of each of them.
         inputs: `(examples, ...)`, two or more of the training split.
         batch_size: examples that are passed at once; as large as in training for batch norms.
         sources: for every space, which of the teachers' channels went into each of the network's:
-            int64 of shape (size, m), numbered as in the big student (channel i of teacher t is
-            t · size + i). By default, and in spaces not named, channel i of every teacher.
+            int64 of shape (the network's size, m), numbered as in the big student (channel i of
+            teacher t is t · size + i). By default, and in spaces not named, channel i of every
+            teacher.
         shares: the weight of each of the m columns, for all layers or by the name of a layer's
             weight; alike by default and in layers not named.
     """
     fixed = copy.deepcopy(network).eval()
     batches = [each for each in inputs.split(batch_size) if len(each) > 1]
-    order = steps(fixed, graph, batches[0][:2])
+    own = graph if _as_wide(fixed, teachers[0]) else trace(fixed, batches[0][:2])
+    order = steps(fixed, own, batches[0][:2])
     layers = [step for step in order if isinstance(step, Layer)]
     of_teachers = [measured(teacher, layers, batches) for teacher in teachers] if layers else []
     norms_wait = False
@@ -131,36 +134,59 @@ def repaired(
             _renorm(fixed, batches)
             norms_wait = False
         mine = shares.get(step.weight) if isinstance(shares, Mapping) else shares
-        goal = _goal(step, graph, [seen[step.weight] for seen in of_teachers], sources or {}, mine)
-        _correct(fixed, step, measured(fixed, [step], batches)[step.weight], goal)
+        theirs = [of_one[step.weight] for of_one in of_teachers]
+        seen = measured(fixed, [step], batches)[step.weight]
+        goal = torch.full_like(seen, torch.nan)  # where nothing is to be corrected
+        for space, into, source in _places(step, own, graph):
+            columns = (sources or {}).get(space)
+            goal[:, into] = _goal(theirs, source, columns, mine)
+        _correct(fixed, step, seen, goal)
     if norms_wait:
         _renorm(fixed, batches)
     return fixed
 
 
+def _as_wide(network: nn.Module, teacher: nn.Module) -> bool:
+    shapes = [[each.shape for each in module.parameters()] for module in (network, teacher)]
+    return shapes[0] == shapes[1]
+
+
+def _places(
+    layer: Layer, own: ChannelGraph, graph: ChannelGraph
+) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Where a layer writes a space: the space, and the elements of its units, `(units, k)` each.
+
+    Args:
+        layer: a layer.
+        own: the channel graph of the merged network, which gives the first elements.
+        graph: that of each teacher, which gives the second ones.
+    """
+    wide, narrow = (parts_of(each, [layer.weight]) for each in (own, graph))
+    for space in graph.free:
+        for into, source in zip(wide[space.name], narrow[space.name], strict=True):
+            if into.dim == layer.dim:
+                yield space.name, into.index, source.index
+
+
 def _goal(
-    layer: Layer,
-    graph: ChannelGraph,
     of_teachers: Sequence[Tensor],
-    sources: Mapping[str, Tensor],
+    index: Tensor,
+    columns: Tensor | None,
     shares: Sequence[float] | None,
 ) -> Tensor:
-    """Mean and deviation that every element of a layer's output should have; `(2, elements)`.
+    """Mean and deviation that the elements of a space should have; `(2, units, k)`.
 
-    NaN where nothing is to be corrected.
+    Args:
+        of_teachers: what was seen of each teacher's layer, `(2, elements)`.
+        index: the elements of a teacher's units, `(size, k)`.
+        columns, shares: `sources` of the space and `shares` of the layer, as of `repaired`.
     """
-    goal = torch.full_like(of_teachers[0], torch.nan)
-    for space, parts in parts_of(graph, [layer.weight]).items():
-        for part in parts:
-            if part.dim != layer.dim:
-                continue
-            size = len(part.index)
-            theirs = torch.cat([seen[:, part.index] for seen in of_teachers], 1)  # (2, N·size, k)
-            own = torch.arange(size)[:, None] + size * torch.arange(len(of_teachers))
-            columns = sources.get(space, own)
-            weights = torch.tensor(shares or [1 / columns.shape[1]] * columns.shape[1]).double()
-            goal[:, part.index] = torch.einsum("asmk,m->ask", theirs[:, columns.cpu()], weights)
-    return goal
+    size = len(index)
+    theirs = torch.cat([seen[:, index] for seen in of_teachers], 1)  # (2, N·size, k)
+    if columns is None:
+        columns = torch.arange(size)[:, None] + size * torch.arange(len(of_teachers))
+    weights = torch.tensor(shares or [1 / columns.shape[1]] * columns.shape[1]).double()
+    return torch.einsum("asmk,m->ask", theirs[:, columns.cpu()], weights)
 
 
 def _correct(network: nn.Module, layer: Layer, seen: Tensor, goal: Tensor) -> None:

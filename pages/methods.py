@@ -11,9 +11,9 @@ from streamlit.runtime.uploaded_file_manager import UploadedFile
 
 from merge_core import compared, launch
 from merge_core.architectures import SHAPES, architectures_for
-from merge_core.catalogue import METHOD_BY_KEY, METHODS
+from merge_core.catalogue import METHOD_BY_KEY, METHODS, Knob
 from merge_core.plots.methods import by_method, by_seconds
-from merge_core.recipes import Comparison
+from merge_core.recipes import Comparison, MethodSettings, as_text
 from merge_core.store import RunSummary, Store
 from merge_core.views.methods import (
     about,
@@ -129,9 +129,9 @@ def explain(found: Outcomes, key: str, facts: dict[str, object]) -> None:
 
 
 def form(
-    teachers: int, chosen: Sequence[str] | None, epochs: int, key: str
-) -> tuple[list[str], int, str]:
-    """The widgets of a comparison: methods, epochs of fine-tuning, device."""
+    teachers: int, chosen: Sequence[str] | None, epochs: int, told: MethodSettings, key: str
+) -> tuple[list[str], int, str, dict[str, str]]:
+    """The widgets of a comparison: methods, epochs of fine-tuning, device, settings of methods."""
     names = offered(teachers)
     default = [k for k in names if k in (quick(names) if chosen is None else chosen)]
     methods = st.pills(
@@ -152,7 +152,33 @@ def form(
             "Device", launch.DEVICES, default="auto", required=True, key=f"device-{key}",
             help="auto takes CUDA, then MPS, then the CPU.",
         )  # fmt: skip
-    return methods, int(tuned), device
+    return methods, int(tuned), device, knobs(methods, told, key)
+
+
+def knobs(methods: Sequence[str], told: MethodSettings, key: str) -> dict[str, str]:
+    """The settings that the chosen methods have, in a fold; as the command line takes them."""
+    having = [card for card in METHODS if card.key in methods and card.knobs]
+    if not having:
+        return {}
+    found = {}
+    with st.expander("Settings of the methods", icon=":material/tune:", key=f"knobs-{key}"):
+        for card in having:
+            st.markdown(f"**{card.title}**")
+            with st.container(horizontal=True):
+                for knob in card.knobs:
+                    found[knob.key] = widget(knob, getattr(told, knob.key), f"{knob.key}-{key}")
+    return found
+
+
+def widget(knob: Knob, value: object, key: str) -> str:
+    """What a person wants a setting to be; what it may be, the recipe says at the start."""
+    if isinstance(value, int | float):
+        number = st.number_input(
+            knob.title, value=value, step=1 if isinstance(value, int) else value / 2, key=key,
+            format=None if isinstance(value, int) else "%g", help=knob.about, width=220,
+        )  # fmt: skip
+        return as_text(number)
+    return st.text_input(knob.title, as_text(value), key=key, help=knob.about, width=220)
 
 
 def compare(run: RunSummary, again: RunSummary | None) -> None:
@@ -162,15 +188,18 @@ def compare(run: RunSummary, again: RunSummary | None) -> None:
         recipe = source.recipe
         if isinstance(recipe, Comparison):
             count, chosen, epochs = len(recipe.teachers), recipe.methods, recipe.fine_tune.epochs
+            told: MethodSettings = recipe
         else:
-            count, chosen, epochs = len(compared.TEACHERS), None, 1
-        methods, tuned, device = form(count, chosen, epochs, source.name)
+            count, chosen, epochs, told = len(compared.TEACHERS), None, 1, MethodSettings()
+        methods, tuned, device, settings = form(count, chosen, epochs, told, source.name)
         if st.button(
             "Start the comparison", type="primary", icon=":material/play_arrow:", key="compare",
             disabled=not methods,
         ):  # fmt: skip
             with picking.open_run(source) as reader:
-                comparison, files = compared.of_run(reader, methods, fine_tune=tuned)
+                comparison, files = compared.of_run(
+                    reader, methods, fine_tune=tuned, settings=settings
+                )
             begin(comparison, device, files, run)
 
 
@@ -209,7 +238,8 @@ def upload() -> None:
                 "too low, try the other.",
             )  # fmt: skip
             settings["data.normalise"] = colours
-        methods, tuned, device = form(max(len(files), 2), None, 0, f"files-{max(len(files), 2)}")
+        count = max(len(files), 2)
+        methods, tuned, device, told = form(count, None, 0, MethodSettings(), f"files-{count}")
         ready = len(files) >= 2 and bool(methods)
         if st.button(
             "Start the comparison", type="primary", icon=":material/play_arrow:",
@@ -219,7 +249,12 @@ def upload() -> None:
             with tempfile.TemporaryDirectory() as folder:
                 paths = written(files, Path(folder))
                 comparison = compared.of_files(
-                    paths, methods, model=model, data=data, fine_tune=tuned, settings=settings
+                    paths,
+                    methods,
+                    model=model,
+                    data=data,
+                    fine_tune=tuned,
+                    settings=settings | told,
                 )
                 begin(comparison, device, paths, None)
 

@@ -232,6 +232,29 @@ def test_every_method_of_the_catalogue_is_compared(home: Store) -> None:
         assert told[card.key]["size"] == card.size
 
 
+def test_a_zip_of_a_part_shows_what_its_width_costs(
+    home: Store, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with home.open(merged_run(home, "digits")) as reader:
+        comparison, inputs = compared.of_run(
+            reader, ("zip", "uniform"), examples=100, fine_tune=1, settings={"up_to": "1"}
+        )
+    name = home.create(comparison, "cpu", inputs)
+    assert worker.run(home, name, worker.carry_out) == 0
+    with home.open(name) as opened:
+        told, found = facts(opened), outcomes(opened)
+        results.show_result(opened)
+    part, whole = told["zip"], told["uniform"]
+    assert "error" not in part
+    assert whole["flops"] < part["flops"] < 2 * whole["flops"]
+    assert (part["size"], whole["size"]) == ("a wider network", "one network")
+    assert part["training_flops"]["fine_tune"] > whole["training_flops"]["fine_tune"]
+    assert part["after"].keys() == {"merged", "repaired", "fine_tuned"}
+    assert found.best is not None
+    assert found.best.card.key == "uniform", "no wider network is a merge to one teacher's size"
+    assert "Zip (up_to=1)" in capsys.readouterr().out
+
+
 def test_a_method_that_fails_leaves_its_sentence_and_the_others_go_on(
     home: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -14,10 +14,11 @@ import streamlit as st
 from streamlit.testing.v1 import AppTest
 from test_pages import opened, store, words
 
-from merge_core import launch
+from merge_core import compared, launch
 from merge_core.catalogue import METHOD_BY_KEY, METHODS
+from merge_core.errors import RecipeError
 from merge_core.plots.methods import by_method, by_seconds
-from merge_core.recipes import Comparison
+from merge_core.recipes import Comparison, MethodSettings
 from merge_core.store import Store
 from merge_core.views.comparisons import comparisons_of, pickable
 from merge_core.views.methods import findings, offered, quick
@@ -232,6 +233,43 @@ def test_a_run_without_a_comparison_gets_a_form(
     assert len(files) == 2
     assert app.selectbox(key="run").value == run
     assert "waits for its worker" in words(app)
+
+
+def test_methods_are_told_their_settings_in_a_fold(
+    store: Store, begun: list[tuple[Comparison, list[bytes]]]
+) -> None:
+    run = fake_runs.make(store, "textures")
+    app = opened("methods", run)
+    app.button_group(key=f"methods-{run}").set_value(["uniform"]).run()
+    assert f"top_k-{run}" not in [field.key for field in app.number_input]
+    app.button_group(key=f"methods-{run}").set_value(["fixed_weights", "soft_top_k", "zip"]).run()
+    app.text_input(key=f"weights-{run}").set_value("0.7,0.4")
+    app.number_input(key=f"top_k-{run}").set_value(5)
+    app.number_input(key=f"up_to-{run}").set_value(2)
+    app.button(key="compare").click().run()
+    assert not begun
+    with pytest.raises(RecipeError) as sentence, store.open(run) as reader:
+        compared.of_run(reader, ("fixed_weights",), settings={"weights": "0.7,0.4"})
+    assert app.error[0].value == str(sentence.value)
+    app.text_input(key=f"weights-{run}").set_value("0.7,0.3")
+    app.button(key="compare").click().run()
+    assert not app.exception
+    ((comparison, _),) = begun
+    assert (comparison.weights, comparison.top_k, comparison.up_to) == ((0.7, 0.3), 5, 2)
+    assert comparison.temperature == MethodSettings().temperature
+
+
+def test_a_comparison_made_again_has_the_settings_of_the_first(
+    store: Store, begun: list[tuple[Comparison, list[bytes]]]
+) -> None:
+    run = fake_runs.make(store, "textures")
+    with store.open(run) as reader:
+        comparison, inputs = compared.of_run(reader, ("zip",), settings={"up_to": "2"})
+    first = store.create(comparison, "cpu", inputs)
+    with store.writer(first) as writer:
+        writer.finish("stopped")
+    app = opened("methods", run)
+    assert app.number_input(key=f"up_to-{first}").value == 2
 
 
 def test_a_comparison_can_be_made_again_and_both_can_be_picked(

@@ -15,11 +15,13 @@ from merge_core.recipes import (
     Averaging,
     Comparison,
     Coupling,
+    MethodSettings,
     Recipe,
     Training,
+    as_text,
     from_json,
 )
-from merge_core.schedules import GrowthLaw
+from merge_core.schedules import GrowthLaw, Points
 
 TEXTURES = find_preset("textures", "quick").recipe
 
@@ -212,6 +214,36 @@ def test_weights_of_ones_own_are_one_for_each_teacher() -> None:
             comparison().changed({"weights": bad})
     with pytest.raises(RecipeError, match="a number was expected"):
         comparison().changed({"weights": "half,half"})
+
+
+@pytest.mark.parametrize(
+    ("key", "bad", "expected"),
+    [
+        ("top_k", "0", "1 or more of the most similar channels"),
+        ("temperature", "0", "between 0.001 and 1,000"),
+        ("entropy", "nan", "between 0.001 and 1,000"),
+        ("up_to", "-1", "0, for all channel spaces, or how many"),
+        ("up_to", "half", "a whole number was expected"),
+    ],
+)
+def test_settings_of_methods_are_checked(key: str, bad: str, expected: str) -> None:
+    with pytest.raises(RecipeError, match=f"got {key}=.*{expected}"):
+        comparison().changed({key: bad})
+
+
+def test_a_comparison_of_an_earlier_version_has_the_usual_settings_of_methods() -> None:
+    old = json.loads(comparison().to_json())
+    for field in dataclasses.fields(MethodSettings):
+        del old[field.name]
+    assert from_json(json.dumps(old)) == comparison()
+
+
+def test_settings_are_written_as_they_are_read() -> None:
+    changed = {"gates.schedule.kind": "points", "gates.schedule.points": "0.0:0.01,1.0:10.0"}
+    schedule = TEXTURES.changed(changed).gates.schedule
+    assert isinstance(schedule, Points)
+    assert as_text(schedule.points) == changed["gates.schedule.points"]
+    assert as_text(comparison(weights=(0.7, 0.3)).weights) == "0.7,0.3"
 
 
 def test_a_recipe_of_an_earlier_version_names_no_kind_and_is_a_merge() -> None:

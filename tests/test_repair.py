@@ -6,10 +6,12 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from merge_core.activations import observe
 from merge_core.barrier import between
 from merge_core.channels import trace
 from merge_core.data import Split, augmentation
 from merge_core.devices import generator
+from merge_core.matching import match_zips, zipped
 from merge_core.repair import has_norm_statistics, norms_reestimated, repaired
 from merge_core.training import state_arrays
 from merge_core.written import Layer, measured, steps
@@ -122,6 +124,29 @@ def test_repair_gives_every_channel_the_teachers_mean_and_deviation(batch_size: 
         else:
             torch.testing.assert_close(seen[name][0], mean, rtol=1e-4, atol=1e-5)
     assert torch.equal(fixed.get_parameter("head.weight"), merged.get_parameter("head.weight"))
+
+
+@pytest.mark.parametrize("up_to", [1, 3])
+def test_repair_of_a_wider_network_gives_each_channel_its_own_teacher_s_figures(up_to: int) -> None:
+    """Zipped in part: pairs get their mean, channels that stand side by side what was theirs."""
+    nets = teachers()
+    inputs = images()
+    graph = trace(nets[0], inputs[:2])
+    names = [space.name for space in graph.free]
+    pairs = match_zips(observe(nets, graph, [inputs]))
+    apart = {name: torch.arange(2 * graph.space(name).size)[:, None] for name in names[up_to:]}
+    merged = zipped(nets[0], nets[1], graph, pairs, names[up_to - 1]).eval()
+    sources = {name: pairs[name] for name in names[:up_to]} | apart
+    fixed = repaired(merged, nets, graph, inputs, 60, sources=sources)
+    seen, old, *ends = (written(net, CORRECTED, inputs) for net in (fixed, merged, *nets))
+    for name in CORRECTED:
+        space = "first" if name == "second" else name  # the groups of the second are units of it
+        both = torch.cat([end[name] for end in ends], 1).view(2, 2 * graph.space(space).size, -1)
+        expected = both[:, sources[space]].mean(2).flatten(1)
+        torch.testing.assert_close(seen[name][1], expected[1], rtol=1e-4, atol=1e-5)
+        if name not in ("second", "hidden"):  # which have no bias to shift the means with
+            torch.testing.assert_close(seen[name][0], expected[0], rtol=1e-4, atol=1e-5)
+    assert not torch.allclose(old["last"][1], seen["last"][1], rtol=1e-2)
 
 
 def test_repair_of_a_teacher_by_itself_changes_nothing() -> None:

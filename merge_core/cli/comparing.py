@@ -124,12 +124,12 @@ def _rows(
         yield [f"Teacher {teacher.label}", *cells, "", "", flops_text(teacher.flops), ""]
     by_key = {method.card.key: method for method in found.methods}
     methods = [by_key[key] for key in over if key in by_key]
-    methods.sort(key=lambda each: each.card.size != "all networks")  # what costs more, first
+    methods.sort(key=lambda each: each.size == "one network")  # what costs more, first
     for method in methods:
         after = {network.state: network for network in method.networks}
         facts, chance = over[method.card.key], method.best.chance
         yield [
-            method.card.title,
+            method.title,
             *(number(after[key].scores["heldout"]) if key in after else "" for key in states),
             *(
                 f"{number(after[key].scores['test'])}{_give_or_take(after[key].chance.error)}"

@@ -9,7 +9,7 @@ import typer
 
 from merge_core.cli.comparing import show_scores
 from merge_core.cli.tables import console, new_table, number, time_of, took
-from merge_core.recipes import Comparison, Recipe
+from merge_core.recipes import Comparison, Recipe, as_text
 from merge_core.steering import words
 from merge_core.store import RunReader
 from merge_core.views.channels import share_frame
@@ -122,7 +122,5 @@ def _settings(value: object, prefix: str = "") -> Iterator[tuple[str, str]]:
             yield from _settings(part, f"{key}.")
         elif key == "steering":
             continue  # a command of its own, no setting
-        elif isinstance(part, tuple):
-            yield key, ",".join(str(item) for item in part)
         else:
-            yield key, str(part)
+            yield key, as_text(part)

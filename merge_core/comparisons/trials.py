@@ -8,6 +8,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from merge_core.catalogue import Card
+from merge_core.channels import flops
 from merge_core.comparisons.situation import Scores, Situation
 from merge_core.data import augmentation
 from merge_core.devices import derived_seed
@@ -59,6 +60,8 @@ class _Trial:
     def __init__(self, card: Card, here: Situation) -> None:
         self.card = card
         self.here = here
+        self.forward = here.forward
+        self.size: str = card.size
         self.networks: dict[str, nn.Module] = {}
         self.after: dict[str, Scores] = {}
         self.chance: dict[str, dict[str, Any]] = {}
@@ -67,20 +70,24 @@ class _Trial:
         self.facts: dict[str, Any] = {}
 
     def events(self) -> Iterator[Event]:
-        start = time.perf_counter()
+        start, here = time.perf_counter(), self.here
         merged = yield from self._merged()
         self._add("merged", "merge", merged.network, start)
         self.training_flops["merge"] = merged.training_flops
         self.facts["learned"] = _few(merged.learned)
         if self.card.size == "all networks":
+            self.forward *= len(here.teachers)
             return  # nothing was merged, so there is nothing to repair
+        self.forward = sum(flops(merged.network, here.setting.example).values())
+        if self.forward > here.forward:
+            self.size = "a wider network"
         start = time.perf_counter()
         fixed = self._repaired(merged)
         if fixed is not None:
             self._add("repaired", "repair", fixed, start)
-        if self.here.comparison.fine_tune.epochs:
+        if here.comparison.fine_tune.epochs:
             start = time.perf_counter()
-            origin = self.here.best(self.after)
+            origin = here.best(self.after)
             network = copy.deepcopy(self.networks[origin])
             yield from self._fine_tuned(network)
             self._add("fine_tuned", "fine_tune", network, start)
@@ -96,7 +103,6 @@ class _Trial:
     def finished(self, seconds: float) -> StageFinished:
         """The scores of the stage are those without repair; its network is the best of all."""
         best = self.here.best(self.after)
-        networks = len(self.here.teachers) if self.card.size == "all networks" else 1
         return StageFinished(
             stage=self.card.key,
             scores=self.after["merged"],
@@ -107,9 +113,9 @@ class _Trial:
                 "chance": self.chance,
                 "best": best,
                 "seconds": self.seconds,
-                "flops": networks * self.here.forward,
+                "flops": self.forward,
                 "training_flops": self.training_flops,
-                "size": self.card.size,
+                "size": self.size,
                 **self.facts,
             },
         )
@@ -171,7 +177,7 @@ class _Trial:
             here.done = before + int(event.step / per_epoch * _epoch_of(here))
             yield Progress(stage=here.stage, step=here.done)
         examples = training.epochs * len(here.data.train)
-        self.training_flops["fine_tune"] = float(STEP_COST * here.forward * examples)
+        self.training_flops["fine_tune"] = float(STEP_COST * self.forward * examples)
 
 
 def _epoch_of(here: Situation) -> int:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from merge_core.channels import ChannelGraph, detach, fold, select
 from merge_core.data import Dataset
 from merge_core.events import Arrays, EpochFinished, Event, Progress
-from merge_core.recipes import Comparison, Recipe
+from merge_core.recipes import Comparison, MethodSettings, Recipe
 from merge_core.repair import Shares
 from merge_core.steering import Steering
 
@@ -64,6 +64,11 @@ class Setting(Surroundings):
     recipe: Recipe | Comparison
     steering: Callable[[], Steering] = tuple
 
+    @property
+    def told(self) -> MethodSettings:
+        """What the methods of a comparison have been told; a merge has nothing to tell them."""
+        return self.recipe if isinstance(self.recipe, Comparison) else MethodSettings()
+
 
 @dataclass(frozen=True, kw_only=True)
 class Merged:
@@ -71,7 +76,8 @@ class Merged:
 
     Attributes:
         network: of the teachers' class and widths; of a method that costs all networks at test
-            time, a module that holds them.
+            time, a module that holds them. A method that is told to merge a part may leave spaces
+            wider than a teacher's.
         learned: what the method found out on the way, by name, e.g. the weight of each teacher.
         sources: for every space, which of the teachers' channels went into each of the network's:
             `(size, m)` int64, numbered as in the big student (channel i of teacher t is

@@ -9,7 +9,6 @@ from torch import nn
 from merge_core.channels import ChannelGraph
 from merge_core.events import Event, Progress
 from merge_core.methods.base import Merged, Setting, weighted_mean
-from merge_core.recipes import Comparison
 from merge_core.training import evaluate
 
 KEY = "fixed_weights"
@@ -27,7 +26,7 @@ def merge(
     than 70 points; on a tie the first one wins. `learned` holds the chosen `weights`,
     `(teachers,)`, the `grid`, `(points, teachers)`, and its held-out `losses`, `(points,)`.
     """
-    given = setting.recipe.weights if isinstance(setting.recipe, Comparison) else ()
+    given = setting.told.weights
     grid = [list(given)] if given else list(simplex(len(teachers)))
     heldout = setting.data.heldout
     examples = heldout.part(slice(setting.examples))

@@ -59,7 +59,7 @@ def by_method(found: Outcomes, split: str) -> go.Figure:
     for method in found.methods:
         scores = (score_text(each.scores[split], found.metric) for each in method.networks)
         chose = f" ({method.alone} alone)" if method.alone else ""
-        words = f"{method.card.title}{chose}  {' → '.join(scores)}"
+        words = f"{method.title}{chose}  {' → '.join(scores)}"
         _words(figure, rows[method.card.key] - 0.42, words)
     for row, words in headings.items():
         _words(figure, row - 0.1, f"<b>{words}</b>")
@@ -77,8 +77,8 @@ def _rows(found: Outcomes) -> tuple[dict[str, float], dict[float, str]]:
     rows: dict[str, float] = {}
     headings: dict[float, str] = {}
     row = 1.0
-    for size in ("all networks", "one network"):
-        group = [method for method in found.methods if method.card.size == size]
+    for size in ("all networks", "a wider network", "one network"):
+        group = [method for method in found.methods if method.size == size]
         if group:
             headings[row] = size_words(group[0])
             for method in group:
@@ -138,7 +138,7 @@ def by_seconds(found: Outcomes, split: str) -> go.Figure:
         x=[place.x for place in front],
         y=[place.y for place in front],
         mode="text",
-        text=[f"  {place.method.card.title}" for place in front],
+        text=[f"  {place.method.title}" for place in front],
         textposition="middle right",
         textfont={"size": 13},
         cliponaxis=False,
@@ -189,8 +189,8 @@ def _ensemble_line(
 
 def _front(places: Sequence[Place], found: Outcomes) -> list[Place]:
     """The networks that no other of their size beats on held-out in less time, methods once."""
-    front = [place for place in places if place.method.card.size == "all networks"]
-    single = [place for place in places if place.method.card.size == "one network"]
+    front = [place for place in places if place.method.size != "one network"]
+    single = [place for place in places if place.method.size == "one network"]
     best, named = -math.inf, set()
     for place in sorted(single, key=lambda place: place.x):
         worth = found.worth(place.network.scores["heldout"])
@@ -243,7 +243,7 @@ def _told(place: Place) -> str:
     """What a mark tells when one points at it."""
     scores = place.network.scores
     return (
-        f"<b>{place.method.card.title}</b>, {STATES[place.network.state]}"
+        f"<b>{place.method.title}</b>, {STATES[place.network.state]}"
         f"<br>held-out {scores['heldout']:.4f} · test {scores['test']:.4f}"
         f"<br>{place.network.seconds:.3g} s from the teachers to here"
     )

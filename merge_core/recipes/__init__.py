@@ -8,7 +8,9 @@ are averaged (`Averaging`). Presets are values, too: see `merge_core.presets`.
 
 from merge_core.recipes.experiment import Experiment, with_article
 from merge_core.recipes.kinds import Comparison, Recipe, from_json
+from merge_core.recipes.methods import MethodSettings
 from merge_core.recipes.parts import Data, Gates, Selection, Training
+from merge_core.recipes.reading import as_text
 from merge_core.recipes.refit import Refit
 from merge_core.recipes.tied import Averaging, Coupling, Pull
 from merge_core.schedules import PAPER_SCHEDULE
@@ -21,11 +23,13 @@ __all__ = [
     "Data",
     "Experiment",
     "Gates",
+    "MethodSettings",
     "Pull",
     "Recipe",
     "Refit",
     "Selection",
     "Training",
+    "as_text",
     "from_json",
     "with_article",
 ]

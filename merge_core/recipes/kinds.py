@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from merge_core.catalogue import METHOD_BY_KEY
 from merge_core.errors import RecipeError
 from merge_core.recipes.experiment import FIRST_KIND, Experiment, parsed
+from merge_core.recipes.methods import MethodSettings
 from merge_core.recipes.parts import Gates, Training, require
 from merge_core.recipes.reading import build
 from merge_core.recipes.refit import Refit
@@ -87,8 +88,10 @@ class Recipe(Experiment):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparison(Experiment):
+class Comparison(Experiment, MethodSettings):
     """The frozen settings of a comparison: the same teachers, aligned, and merged in many ways.
+
+    The settings that single methods have are its own: see `MethodSettings`.
 
     Attributes:
         name: the comparison's name, e.g. "compare-textures".
@@ -105,7 +108,6 @@ class Comparison(Experiment):
         gates: the gates of the method that has them.
         gating: training inside the methods that train: gates, learned weights.
         fine_tune: training of every method's network after it; 0 epochs for none.
-        weights: one for each teacher, for the method "fixed_weights"; empty for the best of a grid.
     """
 
     kind = "comparison"
@@ -117,7 +119,6 @@ class Comparison(Experiment):
     gates: Gates
     gating: Training
     fine_tune: Training
-    weights: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -135,13 +136,7 @@ class Comparison(Experiment):
             self.gating.epochs,
             "the methods that train need 1 epoch or more",
         )
-        fitting = len(self.weights) == count and all(0 <= each <= 1 for each in self.weights)
-        require(
-            not self.weights or (fitting and abs(sum(self.weights) - 1) < 1e-6),
-            "weights",
-            self.weights,
-            f"{count} teachers need {count} weights from 0 to 1 with sum 1, as 0.7,0.3 for two",
-        )
+        self.require_valid(count)
         for key in self.methods:
             if key not in METHOD_BY_KEY:
                 near = difflib.get_close_matches(key, METHOD_BY_KEY, n=1)

@@ -106,6 +106,15 @@ def _parse(kind: Any, text: str, key: str) -> Any:
     return text
 
 
+def as_text(value: object) -> str:
+    """The value of a setting as `--set` takes it: `8`, `0.7,0.3`, `0:0.01,1:10`."""
+    if not isinstance(value, tuple):
+        return str(value)
+    return ",".join(
+        ":".join(map(str, each)) if isinstance(each, tuple) else str(each) for each in value
+    )
+
+
 def replaced(value: Any, path: list[str], text: str, key: str) -> Any:
     """`value` with the setting at `path` replaced by what `text` says.
 

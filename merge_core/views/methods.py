@@ -19,7 +19,7 @@ def findings(found: Outcomes) -> str:
     parts = []
     if best is not None:
         parts.append(
-            f"Of the merges to one teacher's size, **{best.card.title}** "
+            f"Of the merges to one teacher's size, **{best.title}** "
             f"({STATES[best.best.state]}) is best on held-out examples; its test {metric} is "
             f"**{score_text(best.best.scores['test'], metric)}**."
         )
@@ -36,7 +36,7 @@ def findings(found: Outcomes) -> str:
             f"prediction"
         )
     parts.append(f"{sentence}.")
-    if chose := [f"{each.card.title} ({each.alone})" for each in found.methods if each.alone]:
+    if chose := [f"{each.title} ({each.alone})" for each in found.methods if each.alone]:
         parts.append(f"These hardly merged, they chose one teacher: {', '.join(chose)}.")
     return " ".join(parts)
 
@@ -93,8 +93,12 @@ def _epochs(count: int) -> str:
 
 def size_words(method: Outcome) -> str:
     """The heading of all methods whose networks are of this one's size."""
-    words = {"one network": "One network", "all networks": "All teachers kept"}
-    return f"{words[method.card.size]}: {flops_text(method.flops)} for a prediction"
+    words = {
+        "one network": "One network",
+        "a wider network": "Merged in part, so wider than a teacher",
+        "all networks": "All teachers kept",
+    }
+    return f"{words[method.size]}: {flops_text(method.flops)} for a prediction"
 
 
 def about(card: Card, facts: Mapping[str, Any]) -> list[str]:

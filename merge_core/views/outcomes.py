@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 
 from merge_core.catalogue import METHOD_BY_KEY, Card
-from merge_core.recipes import Comparison
+from merge_core.recipes import Comparison, MethodSettings, as_text
 from merge_core.store import RunReader
 
 STATES = {"merged": "after the merge", "repaired": "repaired", "fine_tuned": "fine-tuned"}
@@ -85,16 +85,20 @@ class Outcome:
 
     Attributes:
         card: the method.
+        title: its words, with the settings that it was given.
         networks: its networks, in the order of `STATES`.
         best: the one that is best on held-out.
         flops: of a forward pass of one example, in each of them.
+        size: what that is like: "one network", "a wider network" or "all networks".
         alone: the label of the teacher that has almost all the weight; empty where none has.
     """
 
     card: Card
+    title: str
     networks: tuple[Network, ...]
     best: Network
     flops: float
+    size: str
     alone: str
 
 
@@ -131,7 +135,7 @@ class Outcomes:
     @property
     def best(self) -> Outcome | None:
         """The merge to one teacher's size that is best on held-out; None before there is one."""
-        merges = (each for each in self.methods if each.card.size == "one network")
+        merges = (each for each in self.methods if each.size == "one network")
         return next((each for each in merges if not each.alone), None)
 
 
@@ -190,11 +194,23 @@ def _outcome(card: Card, facts: Mapping[str, Any], comparison: Comparison, best:
     }
     return Outcome(
         card=card,
+        title=card.title + _given(card, comparison),
         networks=tuple(networks.values()),
         best=networks[facts["best"]],
         flops=facts["flops"],
+        size=facts["size"],
         alone=_alone(card, facts, comparison.teachers),
     )
+
+
+def _given(card: Card, comparison: Comparison) -> str:
+    """The settings of a method that are not as usual, in brackets after its title."""
+    usual, texts = MethodSettings(), []
+    for knob in card.knobs:
+        value = getattr(comparison, knob.key)
+        if value != getattr(usual, knob.key):
+            texts.append(f"{knob.key}={as_text(value)}")
+    return f" ({', '.join(texts)})" if texts else ""
 
 
 def _chance(facts: Mapping[str, Any], state: str, best: int) -> Chance:
@@ -255,7 +271,7 @@ def outcome_table(found: Outcomes) -> pd.DataFrame:
     ]
     rows += [
         {
-            "Network": method.card.title,
+            "Network": method.title,
             "State": STATES[network.state],
             **{head: network.scores[split] for split, head in heads.items()},
             "± test": network.chance.error,
