@@ -22,9 +22,9 @@ TINY = {
     "data.train": "256",
     "data.heldout": "64",
     "data.test": "128",
-    "teacher.epochs": "20",
-    "gating.epochs": "4",
-    "fine_tune.epochs": "3",
+    "teacher.epochs": "8",
+    "gating.epochs": "2",
+    "fine_tune.epochs": "2",
 }
 JUDGE = """
 import json, runpy, sys

@@ -9,6 +9,7 @@ import fake_runs
 import numpy as np
 import pytest
 import torch
+from small import small
 
 from merge_core import places, samples
 from merge_core.data import load
@@ -132,8 +133,7 @@ def test_only_a_finished_and_undamaged_run_is_packed(store: Store, tmp_path: Pat
 
 
 def test_a_made_sample_is_a_real_run(tmp_path: Path) -> None:
-    settings = {"teacher.epochs": "2", "gating.epochs": "2", "fine_tune.epochs": "1"}
-    recipe = find_preset("digits", "quick").recipe.changed(settings)
+    recipe = small("sine")
     made = samples.make(recipe, tmp_path)
     with Store(tmp_path / "home", samples=tmp_path).open(made.name) as reader:
         assert reader.recipe == recipe
