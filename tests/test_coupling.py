@@ -144,7 +144,7 @@ def test_in_lockstep_dropout_draws_what_it_would_draw_alone() -> None:
     apart, tied = [network(0), network(1)], [network(0), network(1)]
     for number, net in enumerate(apart):
         list(fit(job(net, number)))
-    together(tied, Pull(strength=0.0))
+    together(tied, Pull(strength=(0.0,)))
     for one, other in zip(apart, tied, strict=True):
         for a, b in zip(one.parameters(), other.parameters(), strict=True):
             assert torch.equal(a, b)
@@ -153,14 +153,14 @@ def test_in_lockstep_dropout_draws_what_it_would_draw_alone() -> None:
 @pytest.mark.parametrize("law", ["constant", "growing"])
 def test_the_pull_is_the_added_term_with_the_other_teacher_fixed(law: Any) -> None:
     """An oracle written out: autograd of the loss and the term, momentum and decay by hand."""
-    pull = Pull(strength=0.4, per_layer=0.5, law=law)
+    pull = Pull(strength=(0.4, 0.0, 0.1), law=law)
     start = [network(0).eval(), network(1).eval()]
     for net in start:
         net[2] = nn.Identity()
     ours, theirs = copy.deepcopy(start), start
     together(ours, pull)
 
-    data, weights = points(), [0.4, 0.4, 0.2, 0.2, 0.1, 0.1]
+    data, weights = points(), [0.4, 0.4, 0.0, 0.0, 0.1, 0.1]
     draws = [generator(number, "order") for number in (0, 1)]
     speed = [[torch.zeros_like(p) for p in net.parameters()] for net in theirs]
     steps = 2 * 3
@@ -223,7 +223,7 @@ def test_shared_layers_are_the_limit_of_an_infinite_pull() -> None:
     for p, q in zip(theirs[0][0].parameters(), theirs[1][0].parameters(), strict=True):
         q.data.copy_(p)
     share_layers(ours[0], ours[1], "3")
-    together(ours, Pull(strength=0.0), plain)
+    together(ours, Pull(strength=(0.0,)), plain)
 
     class Projected(PulledTogether):
         @torch.no_grad()
@@ -233,7 +233,7 @@ def test_shared_layers_are_the_limit_of_an_infinite_pull() -> None:
                 q.copy_(p)
 
     courses = [Course(job(net, number, plain)) for number, net in enumerate(theirs)]
-    tie = Projected(theirs[0], theirs[1], Pull(strength=0.0), points(40))
+    tie = Projected(theirs[0], theirs[1], Pull(strength=(0.0,)), points(40))
     list(in_lockstep("coupled", courses, tie, None))
     assert ours[0][0] is ours[1][0]
     for one, other in zip(ours, theirs, strict=True):
@@ -246,6 +246,14 @@ def test_a_norm_belongs_to_the_layer_before_it() -> None:
         "features.2.0": ["features.2.0", "features.2.1"],
         "classifier": ["classifier"],
     }
+
+
+@pytest.mark.parametrize("strength", ["0.1,0.2", "0.1,0.2,0.3,0.4"])
+def test_strengths_that_do_not_fit_the_layers_are_refused(strength: str, tmp_path: Path) -> None:
+    recipe = coupled(**{"pull.strength": strength})
+    words = rf"pull.strength={strength}, .* 3 layers \(features.0.0, features.2.0, classifier\)"
+    with pytest.raises(RecipeError, match=words):
+        next(couple(recipe, "cpu", data_dir=tmp_path))
 
 
 @pytest.mark.parametrize(

@@ -281,10 +281,12 @@ def test_a_comparison_refuses_what_does_not_fit(
 @pytest.mark.parametrize(
     ("name", "key", "value", "words"),
     [
-        ("digits-coupled", "pull.strength", "-1", ["pull.strength=-1.0", "0 or more"]),
+        ("digits-coupled", "pull.strength", "-1", ["pull.strength='-1.0'", "0 or more"]),
         ("digits-coupled", "pull.strength", "inf", ["inf", "pull.heads_from"]),
         ("digits-coupled", "pull.strength", "9.6", ["from 9.5 on", "further apart"]),
-        ("digits-coupled", "pull.per_layer", "1.5", ["between 0 and 1"]),
+        ("digits-coupled", "pull.strength", "0.1,9.6", ["0.1,9.6", "from 9.5 on"]),
+        ("digits-coupled", "pull.strength", "", ["one number for all layers"]),
+        ("digits-coupled", "pull.per_layer", "1.5", ["'per_layer' is unknown", "strength"]),
         ("digits-coupled", "pull.law", "falling", ["constant, growing"]),
         ("digits-coupled", "teacher.epochs", "0", ["1 epoch or more"]),
         ("digits-averaged", "workers", "1", ["workers=1", "2 to 20"]),
@@ -303,6 +305,16 @@ def test_a_tied_training_refuses_what_does_not_fit(
         preset_of(name, "quick").recipe.changed({key: value})
     for word in words:
         assert word in str(refused.value)
+
+
+def test_a_coupling_of_an_earlier_version_is_read_where_it_can_be() -> None:
+    recipe = preset_of("digits-coupled", "quick").recipe
+    old = json.loads(recipe.to_json())
+    old["pull"] |= {"strength": 0.1, "per_layer": 1.0}
+    assert from_json(json.dumps(old)) == recipe
+    old["pull"]["per_layer"] = 0.5
+    with pytest.raises(RecipeError, match=r"per_layer=0.5, .* give pull.strength, as 1,0.1,0.01"):
+        from_json(json.dumps(old))
 
 
 def test_the_control_of_coupled_teachers_takes_as_many_steps_as_both() -> None:

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from merge_core.data import Split
 from merge_core.errors import RecipeError
-from merge_core.recipes import Pull
+from merge_core.recipes import Pull, as_text
 from merge_core.training import evaluate
 
 
@@ -63,6 +63,22 @@ def shared_parameters(a: nn.Module, b: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in a.parameters() if id(parameter) in theirs]
 
 
+def strengths(pull: Pull, network: nn.Module) -> dict[str, float]:
+    """Layer → how strongly it is pulled.
+
+    Raises:
+        RecipeError: there are several strengths, and not one for each layer.
+    """
+    layers = list(layers_of(network))
+    given = pull.strength * len(layers) if len(pull.strength) == 1 else pull.strength
+    if len(given) != len(layers):
+        raise RecipeError(
+            f"The recipe got pull.strength={as_text(given)}, but the network has {len(layers)} "
+            f"layers ({', '.join(layers)}); give one number for each, or one for all."
+        )
+    return dict(zip(layers, given, strict=True))
+
+
 class PulledTogether:
     """The tie between two teachers.
 
@@ -74,6 +90,9 @@ class PulledTogether:
         a, b: the teachers.
         pull: how they are held together.
         heldout: the split that is watched.
+
+    Raises:
+        RecipeError: the strengths do not fit the layers.
     """
 
     generators: tuple[torch.Generator, ...] = ()
@@ -85,13 +104,14 @@ class PulledTogether:
         self._shared = shared_parameters(a, b)
         self._pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
         self._weights: list[float] = []
-        for depth, modules in enumerate(layers_of(a).values()):
+        strength = strengths(pull, a)
+        for layer, modules in layers_of(a).items():
             for name in modules:
                 ours = a.get_submodule(name).parameters(recurse=False)
                 theirs = b.get_submodule(name).parameters(recurse=False)
                 for pair in zip(ours, theirs, strict=True):
                     self._pairs.append(pair)
-                    self._weights.append(pull.strength * pull.per_layer**depth)
+                    self._weights.append(strength[layer])
         self._share = 0.0
 
     def orders(self) -> Sequence[Tensor | None]:

@@ -102,6 +102,7 @@ class _Coupling(_Tied[Coupling]):
         graph = proved(a, self.example, recipe.model)
         if recipe.pull.heads_from:
             share_layers(a, b, recipe.pull.heads_from)
+        tie = PulledTogether(a, b, recipe.pull, self.data.heldout)
 
         cost = sum(flops(a, self.example).values())
         one = self.planned("teacher_a", training, cost)
@@ -111,7 +112,7 @@ class _Coupling(_Tied[Coupling]):
             yield self.planned(stage)
         yield self.planned("alone", recipe.alone, cost)
 
-        yield from self._trained_together(a, b)
+        yield from self._trained_together(a, b, tie)
         facts = {"first_layer": first_layer(a, graph)}
         yield from self.judged("teacher_a", a, facts=facts)
         yield from self.judged("teacher_b", b)
@@ -128,7 +129,7 @@ class _Coupling(_Tied[Coupling]):
         training = self.recipe.teacher
         return training.epochs * steps_per_epoch(self._seen(), training.batch_size)
 
-    def _trained_together(self, a: nn.Module, b: nn.Module) -> Iterator[Event]:
+    def _trained_together(self, a: nn.Module, b: nn.Module, tie: PulledTogether) -> Iterator[Event]:
         if self.stored("coupled", (a, b)):
             return
         timer = Timer.now()
@@ -141,7 +142,6 @@ class _Coupling(_Tied[Coupling]):
             job = self.job(stage, network, self.recipe.teacher)
             foreign = shared_parameters(a, b) if courses else ()
             courses.append(Course(job, part, examples=self._seen(), foreign=foreign))
-        tie = PulledTogether(a, b, self.recipe.pull, self.data.heldout)
         yield from in_lockstep("coupled", courses, tie, checkpoint)
         yield self.all_trained("coupled", (a, b), timer)
 

@@ -15,7 +15,7 @@ TIED: tuple[Preset[Coupling | Averaging], ...] = (
             data=Data(name="digits", halves="disjoint"),
             model="digits-cnn",
             teacher=_DIGITS,
-            pull=Pull(strength=0.1),
+            pull=Pull(strength=(0.1,)),
         ),
         title="Digits, coupled teachers",
         story="Two teachers on disjoint halves of the digits, pulled together while they train.",
@@ -33,7 +33,7 @@ TIED: tuple[Preset[Coupling | Averaging], ...] = (
             ),
             model="lenet",
             teacher=_LENET,
-            pull=Pull(strength=0.1),
+            pull=Pull(strength=(0.1,)),
         ),
         title="MNIST, coupled teachers",
         story="Two LeNets on disjoint halves of MNIST, pulled together while they train; needs "

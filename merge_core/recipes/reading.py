@@ -34,6 +34,9 @@ def build(kind: Any, value: Any, path: str) -> Any:
         if not isinstance(value, dict):
             raise RecipeError(f"The recipe's {where} is {value!r}, but a JSON object was expected.")
         hints = _fields(kind)
+        renewed = getattr(kind, "renewed", None)  # of one that knows what an earlier version wrote
+        if renewed is not None:
+            value = renewed(value)
         for key in value:
             if key not in hints:
                 raise _unknown(f"{path}.{key}".lstrip("."), key, list(hints))

@@ -1,11 +1,14 @@
 """Trainings that tie several networks together while they learn: a pull, or regular averaging."""
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
+from merge_core.errors import RecipeError
 from merge_core.recipes.experiment import Experiment
 from merge_core.recipes.parts import Training, require
+from merge_core.recipes.reading import as_text
 
 Start = Literal["same", "own"]
 
@@ -19,32 +22,42 @@ class Pull:
     holds them.
 
     Attributes:
-        strength: w of the first layer; 0 trains the teachers as if they were alone.
-        per_layer: from layer to layer w is multiplied by this: below 1, the lower layers are held
-            together more than the upper ones.
+        strength: w, one number for all layers or one for each in their order; 0 leaves a layer to
+            itself.
         law: "constant", or "growing" in equal steps from 0 to w over the training.
         heads_from: the first layer that each teacher has for itself. All layers before it are the
             same tensors in both, which is the limit of an infinite strength. Empty: none is shared.
     """
 
-    strength: float = 0.01
-    per_layer: float = 1.0
+    strength: tuple[float, ...] = (0.01,)
     law: Literal["constant", "growing"] = "constant"
     heads_from: str = ""
 
     def __post_init__(self) -> None:
         require(
-            math.isfinite(self.strength) and self.strength >= 0,
+            bool(self.strength) and all(math.isfinite(w) and w >= 0 for w in self.strength),
             "pull.strength",
-            self.strength,
-            "it must be 0 or more; layers are shared with pull.heads_from",
+            as_text(self.strength),
+            "one number for all layers or one for each is expected, 0 or more, as 1,1,0.1,0; "
+            "layers are shared with pull.heads_from",
         )
-        require(
-            math.isfinite(self.per_layer) and 0 <= self.per_layer <= 1,
-            "pull.per_layer",
-            self.per_layer,
-            "it must lie between 0 and 1: upper layers are pulled no more than lower ones",
-        )
+
+    @staticmethod
+    def renewed(value: Mapping[str, Any]) -> Mapping[str, Any]:
+        """JSON as earlier versions wrote it, with one strength and a factor from layer to layer.
+
+        RecipeError where the factor is not 1: how many layers there are, only the network knows.
+        """
+        if "per_layer" not in value:
+            return value
+        factor = value["per_layer"]
+        if factor != 1:
+            raise RecipeError(
+                f"The recipe got pull.per_layer={factor!r}, but this netweld expects a strength "
+                f"for each layer; give pull.strength, as 1,0.1,0.01 for three layers."
+            )
+        rest = {key: each for key, each in value.items() if key != "per_layer"}
+        return rest | {"strength": [value.get("strength")]}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -82,9 +95,9 @@ class Coupling(Experiment):
         # What the teachers differ by is multiplied by 1 − 4·rate·w in every step, momentum aside.
         most = (1 + self.teacher.momentum) / (2 * self.teacher.learning_rate)
         require(
-            self.pull.strength < most,
+            max(self.pull.strength) < most,
             "pull.strength",
-            self.pull.strength,
+            as_text(self.pull.strength),
             f"from {most:.3g} on each step at this learning rate throws the teachers further "
             f"apart; lower one of both, or share layers with pull.heads_from",
         )
