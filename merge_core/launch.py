@@ -7,10 +7,10 @@ goes on when the terminal or the browser that asked for it is closed.
 from collections.abc import Sequence
 from pathlib import Path
 
-from merge_core import queue
+from merge_core import carriers, queue
 from merge_core.errors import StoreError
 from merge_core.recipes import Experiment
-from merge_core.store import Store
+from merge_core.store import Store, file_of, kind_of
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
 """What a person may ask for; whether the machine has it is found by the worker."""
@@ -79,14 +79,22 @@ def resume(store: Store, name: str, data: Path | None = None) -> list[str]:
 
 
 def stop(store: Store, name: str) -> int | None:
-    """Ask the worker of a run to stop, or take a run that waits out of the queue.
+    """Ask whoever works on a run, a table, a lab or a search to stop, or take it out of the queue.
+
+    Args:
+        store: where it is.
+        name: of the run; or what the other is known by (see `merge_core.store.Turn`).
 
     Returns:
-        The command's id; None when it waited and is stopped already.
+        The command's id; None when a run waited and is stopped already, and for the others, which
+        are told by a signal.
 
     Raises:
-        StoreError: the run is unknown, a sample, not running, or somebody else's.
+        StoreError: it is unknown, a sample, not running, or somebody else's.
     """
+    if kind_of(name) != "run":
+        carriers.stop(file_of(store.home, name))
+        return None
     store.directory(name)
     with store.open(name) as reader:
         state = reader.status()["state"]

@@ -37,7 +37,7 @@ from merge_core.views.lab import (
     readable_lab,
 )
 from merge_core.views.runs import duration
-from pages import carried, navigation, picking, search, showing
+from pages import carried, deleting, navigation, picking, search, showing
 
 RECIPES = ("sine", "digits")
 """Small enough for dozens of schedules in minutes; the command takes every merge."""
@@ -95,6 +95,7 @@ def show_labs() -> None:
             )  # fmt: skip
             st.markdown(lab_label(found[name]), width="content")
         st.fragment(partial(show_lab, name), run_every=1 if found[name].running else None)()
+        deleting.offer_carried(found[name])
     with st.expander("A new lab", expanded=not found, icon=":material/add:"):
         st.fragment(start)()
 

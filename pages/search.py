@@ -30,7 +30,7 @@ from merge_core.views.search import (
     search_label,
     trial_frame,
 )
-from pages import carried, picking, showing
+from pages import carried, deleting, picking, showing
 
 SOURCES = {"recipe": "A recipe", "run": "The recipe of a run"}
 _WORDS = {
@@ -80,6 +80,7 @@ def show_searches() -> None:
             st.markdown(search_label(found[name]), width="content")
         every = 1 if found[name].running else None
         st.fragment(partial(show_search, name), run_every=every)()
+        deleting.offer_carried(found[name])
     with st.expander("A new search", expanded=not found, icon=":material/add:"):
         st.fragment(start)()
 

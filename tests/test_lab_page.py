@@ -97,6 +97,27 @@ def test_a_lab_on_its_way_can_be_stopped(store: Store, monkeypatch: pytest.Monke
     assert asked == [(2, 0)]
 
 
+def test_a_lab_is_deleted_by_who_began_it(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = fake_labs.make(store.home)
+    key = key_of(file.path)
+    who = [owners.new_browser() for _ in range(2)]
+    Turns(store.home).claim(key, who[0].owner)
+    for visitor in reversed(who):
+        monkeypatch.setattr(identity, "visitor", lambda visitor=visitor: visitor)
+        app = opened("lab")
+        app.session_state[f"delete-{key}"] = True
+        app.run()
+        assert f"Delete {file.path.stem}?" in words(app)
+        assert "Its schedules are lost for good: 1 file, which frees" in words(app)
+        button = app.button(key=f"delete-{key}-now")
+        assert button.disabled == (visitor is who[1])
+        if not button.disabled:
+            button.click().run()
+            assert not app.exception
+            assert "There is no lab yet" in words(app)
+    assert not file.path.exists()
+
+
 def test_a_waiting_lab_says_who_is_before_it_and_can_be_taken_out(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,9 +2,10 @@
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,6 +19,7 @@ from test_queue import acts_as, crowd, store, turn, until, workers
 
 from merge_core import carriers, crew, lab_work, launch, processes, queue, search_work, tabled
 from merge_core.carriers import Asked, Carrier
+from merge_core.cli import main
 from merge_core.cli.working import show_work
 from merge_core.crew import Headway, Withdrawn
 from merge_core.errors import NetweldError, StoreError
@@ -399,3 +401,47 @@ def test_how_long_one_takes_is_told_by_its_report(
         next(second)
         (place,) = queued.places(store)
         assert place.seconds == pytest.approx(90.0, abs=5.0)
+
+
+def test_it_is_stopped_and_deleted_by_its_name(
+    store: Store, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a run is: by its beginning, by its owner only, and not while it is worked on."""
+    path = store.home / "searches" / "some-1a2b.jsonl"
+    acts_as(monkeypatch, "browser:a")
+    process = stand_in.begin(monkeypatch, path, 60.0)
+    path.write_text("{}")
+    until(lambda: state(path) == "running")
+
+    def said(*words: str) -> str:
+        monkeypatch.setattr(sys, "argv", ["netweld", *words])
+        with suppress(SystemExit):
+            main()
+        told = capsys.readouterr()
+        return told.out + told.err
+
+    assert f"stop it with `netweld stop {path.stem}` first" in said("delete", "some", "--yes")
+    acts_as(monkeypatch, "browser:b")
+    for words in (("stop", "some"), ("delete", "some", "--yes")):
+        assert said(*words).startswith("Search some-1a2b is somebody else's")
+    assert state(path) == "running"
+    acts_as(monkeypatch, "browser:a")
+    assert "Search some-1a2b has stopped" in said("stop", "some")
+    assert process.wait(60) == 128 + signal.SIGTERM
+    assert "Nobody works on some-1a2b" in said("stop", "some-1a2b")
+    assert said("delete", key_of(path), "--yes") == "Search some-1a2b is deleted.\n"
+    assert list(path.parent.iterdir()) == []
+    assert Turns(store.home).owner(key_of(path)) is None
+    assert "There is no run 'some'" in said("delete", "some", "--yes")
+
+
+def test_a_name_that_could_mean_several_is_not_guessed(store: Store) -> None:
+    file, run = fake_labs.make(store.home), store.create(recipe(), "cpu")
+    fake_labs.make(store.home, shape=(2, 2))
+    key = key_of(file.path)
+    assert store.find(file.path.stem[:20], every=True) == store.find(key, every=True) == key
+    assert store.find(run, every=True) == store.find("latest", every=True) == run
+    with pytest.raises(StoreError, match="could mean 2 of them"):
+        store.find("sine", every=True)
+    with pytest.raises(StoreError, match="There is no run"):
+        store.find(file.path.stem)

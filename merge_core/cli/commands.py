@@ -27,8 +27,9 @@ from merge_core.cli.settings import pairs
 from merge_core.errors import DeviceError, GraphError, NetweldError, StoreError
 from merge_core.presets import preset_of, recipe_names
 from merge_core.recipes import Comparison
-from merge_core.store import Store
+from merge_core.store import Store, kind_of
 
+ANY_NAME = "The name of a run, a table, a lab or a search, the beginning of one, or 'latest' run."
 USER_ERROR = 2
 """Exit status for what a person can mend: a wrong name, key or value."""
 
@@ -237,21 +238,18 @@ def resume(
 
 @app.command(epilog="Examples: netweld stop latest; netweld stop --all")
 def stop(
-    run: Annotated[
-        str | None,
-        typer.Argument(help="A run's name, the beginning of one, or 'latest'.", metavar="RUN"),
-    ] = None,
+    run: Annotated[str | None, typer.Argument(help=ANY_NAME, metavar="NAME")] = None,
     every: Annotated[
         bool, typer.Option("--all", help="Stop every run, table and inspection.")
     ] = False,
 ) -> None:
-    """Stop a running run, or everything that computes; runs can be resumed."""
+    """Stop a run, a table, a lab or a search, or everything that computes; all can go on later."""
     store = Store()
     if (run is None) != every:
         raise StoreError("Give either the name of one run, such as 'latest', or --all.")
     if run is None:
         raise typer.Exit(queueing.stop_all(store))
-    name = store.find(run)
+    name = store.find(run, every=True)
     launch.stop(store, name)
     raise typer.Exit(wait_for_end(store, name))
 
@@ -304,17 +302,19 @@ def inspect(
 
 @app.command(epilog="Example: netweld delete textures-quick-s0-1a2b --yes")
 def delete(
-    run: RunName,
+    run: Annotated[str, typer.Argument(help=ANY_NAME, metavar="NAME")],
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
-    """Delete a run and all its files for good."""
+    """Delete a run, a table, a lab or a search and all its files for good."""
     store = Store()
-    name = store.find(run)
-    store.directory(name)  # a sample is refused before anybody is asked
+    name = store.find(run, every=True)
+    store.require_command(name)  # a sample is refused before anybody is asked
+    kind, short = kind_of(name), name.rpartition("/")[2]
     if not yes:
-        typer.confirm(f"Delete run {name} and its networks for good?", abort=True)
+        lost = "networks" if kind == "run" else "results"
+        typer.confirm(f"Delete {kind} {short} and its {lost} for good?", abort=True)
     store.delete(name)
-    typer.echo(f"Run {name} is deleted.")
+    typer.echo(f"{kind.capitalize()} {short} is deleted.")
 
 
 def main() -> None:

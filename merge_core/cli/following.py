@@ -11,7 +11,7 @@ from merge_core import launch, queue
 from merge_core.cli.results import show_result
 from merge_core.cli.tables import console, number, took
 from merge_core.errors import StoreError
-from merge_core.store import RunReader, Store
+from merge_core.store import RunReader, Store, folder_of, held, kind_of
 from merge_core.views import queued
 from merge_core.views.queued import Place
 from merge_core.views.runs import ALIVE, duration, stage_title
@@ -52,8 +52,22 @@ def say_begun(name: str, started: Collection[str]) -> None:
 
 
 def wait_for_end(store: Store, name: str) -> int:
-    """Wait until a run that was asked to stop has ended; returns 0 when it has."""
+    """Wait until something that was asked to stop has ended; returns 0 when it has.
+
+    Args:
+        store: where it is.
+        name: of a run; or what a table, a lab or a search is known by.
+    """
     deadline = time.monotonic() + PATIENCE_SECONDS
+    if kind_of(name) != "run":
+        what = f"{kind_of(name).capitalize()} {name.rpartition('/')[2]}"
+        while held(folder_of(store.home, name)):
+            if time.monotonic() > deadline:
+                typer.echo(f"{what} was asked to stop but has not answered yet.", err=True)
+                return 1
+            time.sleep(LOOK_SECONDS)
+        typer.echo(f"{what} has stopped; what is finished stays, and the rest can follow.")
+        return 0
     with store.open(name) as reader:
         while (state := reader.status()["state"]) in ALIVE:
             if time.monotonic() > deadline:

@@ -16,7 +16,7 @@ from merge_core.store.index import Command, Store
 from merge_core.store.reader import RunReader
 from merge_core.store.steered import Answer, Branch, ForkPoint
 from merge_core.store.summaries import RunSummary
-from merge_core.store.turns import Limits, Spent, Turn, Turns, folder_of, key_of, kind_of
+from merge_core.store.turns import Limits, Spent, Turn, Turns, file_of, folder_of, key_of, kind_of
 from merge_core.store.writer import RunWriter
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "Store",
     "Turn",
     "Turns",
+    "file_of",
     "folder_of",
     "held",
     "key_of",

@@ -30,7 +30,7 @@ from merge_core.store.forks import take_over
 from merge_core.store.reader import INPUTS, RunReader
 from merge_core.store.steered import Branch, ForkPoint
 from merge_core.store.summaries import RunSummary, parsed, summary, unreadable_run
-from merge_core.store.turns import Turns, kind_of
+from merge_core.store.turns import Turns, file_of, folder_of, kind_of, others
 from merge_core.store.writer import RunWriter
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*-[a-z0-9]+-s\d+-[0-9a-f]{4}")
@@ -225,27 +225,34 @@ class Store:
         rows = self._indexed("SELECT name FROM runs ORDER BY created DESC, rowid DESC")
         return [row["name"] for row in rows] + (list(self._sample_paths()) if samples else [])
 
-    def find(self, text: str) -> str:
+    def find(self, text: str, *, every: bool = False) -> str:
         """The run that somebody means: a name, the beginning of exactly one name, or "latest".
 
+        Args:
+            text: what they say.
+            every: they may mean a table, a lab or a search as well; what it is known by is returned
+                (see `Turn`).
+
         Raises:
-            StoreError: no run or several runs fit.
+            StoreError: nothing fits, or several do.
         """
         if text == "latest":
             own = self.names(samples=False)
             if not own:
                 raise StoreError("There are no runs yet; start one with `netweld merge textures`.")
             return own[0]
-        names = self.names()
+        names = self.names() + (others(self.home) if every else [])
         if text in names:
             return text
-        fitting = [name for name in names if text and name.startswith(text)]
+        short = {name: name.rpartition("/")[2] for name in names}
+        fitting = [name for name in names if text and short[name].startswith(text)]
+        fitting = [name for name in fitting if short[name] == text] or fitting
         if not fitting:
-            raise _unknown(text, names)
+            raise _unknown(text, list(short.values()))
         if len(fitting) > 1:
             raise StoreError(
-                f"{text!r} could mean {len(fitting)} runs, among them {fitting[0]} and "
-                f"{fitting[1]}; give more of the name."
+                f"{text!r} could mean {len(fitting)} {'of them' if every else 'runs'}, among them "
+                f"{fitting[0]} and {fitting[1]}; give more of the name."
             )
         return fitting[0]
 
@@ -299,21 +306,27 @@ class Store:
         return [Command(**{**dict(row), "arguments": json.loads(row["arguments"])}) for row in rows]
 
     def delete(self, name: str) -> None:
-        """Remove a run and its files for good.
+        """Remove a run, a table, a lab or a search and its files for good.
+
+        Args:
+            name: of the run; or what the other is known by (see `Turn`).
 
         Raises:
-            StoreError: the run is unknown, a sample, somebody else's, or its worker is alive.
+            StoreError: it is unknown, a sample, somebody else's, or being worked on.
         """
         self.require_command(name)
-        directory = self._directory(name)
+        directory, kind, short = folder_of(self.home, name), kind_of(name), name.rpartition("/")[2]
         held = None
         if directory.is_dir():
             try:
                 held = RunLock(directory)
             except BlockingIOError as error:
                 raise StoreError(
-                    f"Run {name} is running; stop it with `netweld stop {name}` first."
+                    f"{kind.capitalize()} {short} is running; stop it with `netweld stop {short}` "
+                    f"first."
                 ) from error
+        if kind != "run":
+            file_of(self.home, name).unlink(missing_ok=True)
         with self._steering() as index:
             index.execute("DELETE FROM runs WHERE name = ?", (name,))
             index.execute("DELETE FROM commands WHERE run = ?", (name,))
@@ -325,12 +338,15 @@ class Store:
             shutil.rmtree(directory, ignore_errors=True)
 
     def require_command(self, name: str) -> None:
-        """Refuse to change a run that is not of whoever asks (see `merge_core.owners`).
+        """Refuse to change what is not of whoever asks (see `merge_core.owners`).
 
         Raises:
-            StoreError: the run is unknown, a sample or somebody else's.
+            StoreError: it is unknown, a sample or somebody else's.
         """
-        self._require_own(name)
+        if kind_of(name) == "run":
+            self._require_own(name)
+        elif name not in others(self.home):
+            raise _unknown(name, others(self.home))
         self.require_owner(name)
 
     def require_owner(self, key: str) -> None:
@@ -412,4 +428,4 @@ def _require_readable(path: Path) -> None:
 def _unknown(name: str, names: list[str]) -> StoreError:
     near = difflib.get_close_matches(name, names, n=2, cutoff=0.5)
     hint = f"did you mean {' or '.join(near)}?" if near else "list them with `netweld runs`."
-    return StoreError(f"There is no run {name!r}; {hint}")
+    return StoreError(f"There is no {kind_of(name)} {name!r}; {hint}")

@@ -48,6 +48,23 @@ def folder_of(home: Path, key: str) -> Path:
     return home / "runs" / key if kind_of(key) == "run" else home / key
 
 
+def file_of(home: Path, key: str) -> Path:
+    """The file of a table, a lab or a search."""
+    return home / f"{key}.jsonl"
+
+
+def others(home: Path) -> list[str]:
+    """What the tables, labs and searches of a home directory are known by."""
+    return [
+        f"{folder}/{name}"
+        for folder in _KINDS
+        for name in sorted(
+            {path.stem for path in (home / folder).glob("*.jsonl")}
+            | {path.name for path in (home / folder).glob("*") if path.is_dir()}
+        )
+    ]
+
+
 @dataclass(frozen=True, kw_only=True)
 class Turn:
     """A run that waits for a worker, or has one; or a table, a lab or a search likewise.

@@ -1,33 +1,37 @@
-"""What is lost when a run is deleted, and what stays."""
+"""What is lost when a run, a table, a lab or a search is deleted, and what stays."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from merge_core.recipes import Comparison
-from merge_core.store import RunSummary, Store
+from merge_core.store import RunSummary, Store, file_of, folder_of, kind_of
 from merge_core.views.comparisons import comparisons_of
 
 
 @dataclass(frozen=True, kw_only=True)
 class Loss:
-    """What deleting a run does.
+    """What deleting something does.
 
     Attributes:
+        what: is lost.
         files: how many are removed.
         size: bytes that become free; a file that a fork shares takes its room until that is gone.
         forks, comparisons: of the run, which stay whole.
     """
 
+    what: str
     files: int
     size: int
-    forks: int
-    comparisons: int
+    forks: int = 0
+    comparisons: int = 0
 
     def words(self) -> str:
         """The same as sentences."""
         lost = (
-            f"Its networks, curves and scores are lost for good: {_counted(self.files, 'file')}, "
-            f"which frees {size_text(self.size)}."
+            f"Its {self.what} are lost for good: {_counted(self.files, 'file')}, which frees "
+            f"{size_text(self.size)}."
         )
         stay = [
             _counted(count, what)
@@ -46,20 +50,39 @@ def loss(store: Store, run: RunSummary) -> Loss:
     Raises:
         StoreError: the run is unknown or a sample.
     """
-    sizes = []
-    for path in store.directory(run.name).rglob("*"):
-        with suppress(FileNotFoundError):  # a worker has just renamed it
-            if path.is_file():
-                found = path.stat()
-                sizes.append(found.st_size if found.st_nlink == 1 else 0)
+    sizes = _sizes(store.directory(run.name).rglob("*"))
     known = set(store.names(samples=False))
     own = [] if isinstance(run.recipe, Comparison) else store.runs(samples=False)
     return Loss(
+        what="networks, curves and scores",
         files=len(sizes),
         size=sum(sizes),
         forks=sum(each.parent == run.name and each.run in known for each in store.forks()),
         comparisons=len(comparisons_of(own, run.name)),
     )
+
+
+def loss_of(home: Path, key: str) -> Loss:
+    """What is lost when a table, a lab or a search is deleted now.
+
+    Args:
+        home: the home directory.
+        key: what it is known by (see `merge_core.store.Turn`).
+    """
+    sizes = _sizes([file_of(home, key), *folder_of(home, key).rglob("*")])
+    what = {"table": "repetitions", "lab": "schedules", "search": "trials"}[kind_of(key)]
+    return Loss(what=what, files=len(sizes), size=sum(sizes))
+
+
+def _sizes(paths: Iterable[Path]) -> list[int]:
+    """The bytes that become free with each file."""
+    sizes = []
+    for path in paths:
+        with suppress(FileNotFoundError):  # a worker has just renamed it
+            if path.is_file():
+                found = path.stat()
+                sizes.append(found.st_size if found.st_nlink == 1 else 0)
+    return sizes
 
 
 def size_text(size: int) -> str:
