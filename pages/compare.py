@@ -42,7 +42,7 @@ from merge_core.views.evidence import (
 from merge_core.views.latex import latex_table
 from merge_core.views.repeated import repeated, repeated_conditions, repeated_frame
 from merge_core.views.runs import duration, flops_text
-from pages import carried, navigation, picking, showing
+from pages import carried, deleting, navigation, picking, showing
 
 WHAT = {"tables": "Repeated experiments", "runs": "Stored runs"}
 VIEWS = {
@@ -93,6 +93,7 @@ def show_tables() -> None:
             )  # fmt: skip
             st.markdown(label(found[name]), width="content")
         st.fragment(partial(show_table, name), run_every=1 if found[name].running else None)()
+        deleting.offer_carried(found[name])
     with st.expander("Repeat an experiment", expanded=not found, icon=":material/repeat:"):
         st.fragment(start)()
 
