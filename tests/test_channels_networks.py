@@ -205,6 +205,11 @@ def test_label_sets_side_by_side() -> None:
         (Mixing("log_softmax"), ROWS, "applies 'log_softmax'.*return logits"),
         (Transformer(False, tied=True), TOKENS, "a weight tied between input and output"),
         (nn.Sequential(nn.Linear(5, 4), nn.LSTM(4, 4)), ROWS, "Layer '1' applies 'lstm'"),
+        (
+            nn.Sequential(nn.ReLU(), nn.Linear(6, 4)),
+            ROWS,
+            "shape .*at or after 'linear' in layer '1'",
+        ),
     ],
 )
 def test_refusals(model: nn.Module, shape: tuple[int, ...], sentence: str) -> None:

@@ -21,7 +21,7 @@ from merge_core.channels.identities import INPUT, OUTPUT, PLAIN, Identities, col
 from merge_core.channels.rules import RULES
 from merge_core.channels.sites import Mode, site_name
 from merge_core.channels.spaces import assemble
-from merge_core.errors import GraphError
+from merge_core.errors import GraphError, NetweldError
 
 
 class Tracer(TorchFunctionMode):
@@ -34,6 +34,7 @@ class Tracer(TorchFunctionMode):
         self.values: dict[int, Value] = {}
         self.device = device
         self.path: list[tuple[str, dict[str, int]]] = []  # running modules, and their sites so far
+        self.latest = "", ""  # the operation met last, and its layer
         self.training = False
         self.tensors: dict[str, Tensor] = {}
         self.axes: dict[tuple[str, int], Tensor] = {}  # (tensor, dimension) -> atoms
@@ -138,6 +139,7 @@ class Tracer(TorchFunctionMode):
         name = getattr(func, "__name__", str(func))
         if name == "__get__":
             name = f"get {func.__self__.__name__}"
+        self.latest = name, self.layer
         site = site_name(name)
         if site:
             for _, counts in self.path:
@@ -191,6 +193,30 @@ def _finish(tracer: Tracer, output: Any) -> tuple[torch.Size, int]:
     if first is None:
         raise tracer.fail("returns nothing that depends on its input", "return the output tensor")
     return first
+
+
+def _output(model: nn.Module, meta: Tensor, tracer: Tracer) -> Any:
+    """What the network gives under the tracer.
+
+    GraphError where the network itself fails, as it does for an example of another shape.
+    """
+    try:
+        with tracer:
+            return model(meta)
+    except NetweldError:
+        raise
+    except Exception as error:
+        if isinstance(error, TypeError) and Mode.__name__ in str(error):
+            raise  # see `trace`
+        operation, layer = tracer.latest
+        where = f" in layer {layer!r}" if layer else ""
+        after = f", at or after {operation!r}{where}" if operation else ""
+        said = " ".join(str(error).split()).rstrip(".!") or type(error).__name__
+        raise GraphError(
+            f"The network does not run on an example of shape {tuple(meta.shape)} and "
+            f"{str(meta.dtype).removeprefix('torch.')}: {said}{after}; give an example that it "
+            f"takes, with the batch first (to `netweld inspect` the shape of one, with --input)."
+        ) from error
 
 
 @contextmanager
@@ -297,8 +323,7 @@ def _traced(
                     tracer.record(meta, torch.tensor(INPUT))
                 else:
                     tracer.record(meta, torch.tensor(PLAIN))
-                with tracer:
-                    output = model(meta)
+                output = _output(model, meta, tracer)
             found = _finish(tracer, output)
             first = first or found
             if watching and not watched.asked:
