@@ -5,8 +5,8 @@ import streamlit as st
 from merge_core import launch
 from merge_core.architectures import architectures_for
 from merge_core.plots.curves import learning_curves
-from merge_core.presets import PRESETS, Preset, find_preset, merge_names
-from merge_core.recipes import Recipe, Refit
+from merge_core.presets import PRESETS, TIED, Preset, preset_of
+from merge_core.recipes import Averaging, Coupling, Experiment, Recipe, Refit
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.advice import advice
 from merge_core.views.estimates import comparable, estimate
@@ -21,17 +21,19 @@ from merge_core.views.runs import (
     stage_table,
 )
 from merge_core.views.settings import with_settings
-from pages import deleting, living, navigation, picking, precedents, showing
+from pages import deleting, living, navigation, picking, precedents, showing, tying
 from pages.schedule_editor import edit_schedule
 
+OFFERED: tuple[Preset[Experiment], ...] = (*PRESETS, *TIED)
+"""What can be started here."""
 PAYS = "**Merge, or train one network on?**"
 """Begins what a teacher's learning curve advises."""
 
 
-def choose() -> tuple[Recipe, str]:
-    """The widgets of a new merge; returns its recipe and device."""
+def choose() -> tuple[Experiment, str]:
+    """The widgets of a new run; returns its recipe and device."""
     first, second, third, fourth = st.columns([3, 2, 2, 3])
-    titles = {name: find(name).title for name in merge_names()}
+    titles = {name: find(name).title for name in dict.fromkeys(p.recipe.name for p in OFFERED)}
     name = first.selectbox(
         "Recipe",
         list(titles),
@@ -39,7 +41,7 @@ def choose() -> tuple[Recipe, str]:
         key="recipe",
         persist_state="session",
     )
-    presets = [preset.recipe.preset for preset in PRESETS if preset.recipe.name == name]
+    presets = [preset.recipe.preset for preset in OFFERED if preset.recipe.name == name]
     with second:
         kind = st.segmented_control(
             "Preset", presets, default=presets[0], required=True, key=f"preset-{name}"
@@ -58,9 +60,13 @@ def choose() -> tuple[Recipe, str]:
             persist_state="session",
             help="auto takes CUDA, then MPS, then the CPU.",
         )
-    preset = find_preset(name, kind)
+    preset = preset_of(name, kind)
     st.caption(preset.story)
-    return settings(preset, int(seed), network(preset.recipe)), device
+    recipe = preset.recipe
+    if isinstance(recipe, Coupling | Averaging):
+        return tying.settings(recipe, int(seed)), device
+    assert isinstance(recipe, Recipe)
+    return settings(recipe, int(seed), network(recipe)), device
 
 
 def network(recipe: Recipe) -> str:
@@ -79,14 +85,13 @@ def network(recipe: Recipe) -> str:
     )
 
 
-def find(name: str) -> Preset[Recipe]:
+def find(name: str) -> Preset[Experiment]:
     """The first preset of a recipe."""
-    return next(preset for preset in PRESETS if preset.recipe.name == name)
+    return next(preset for preset in OFFERED if preset.recipe.name == name)
 
 
-def settings(preset: Preset[Recipe], seed: int, model: str) -> Recipe:
+def settings(recipe: Recipe, seed: int, model: str) -> Recipe:
     """Epochs and λ schedule, and what it will do to the gates."""
-    recipe = preset.recipe
     tail = f"{recipe.name}-{recipe.preset}"
     st.markdown("**Epochs**")
     with st.container(horizontal=True):
@@ -146,8 +151,12 @@ def new_merge() -> None:
     """The part of the page that starts a merge."""
     with showing.errors_as_sentences():
         recipe, device = choose()
-        cost(recipe, device)
-        if st.button("Start the merge", type="primary", icon=":material/play_arrow:", key="go"):
+        if isinstance(recipe, Recipe):
+            cost(recipe, device)
+            label = "Start the merge"
+        else:
+            label = "Start the training"
+        if st.button(label, type="primary", icon=":material/play_arrow:", key="go"):
             name, _ = launch.begin(Store(), recipe, device)
             picking.show_run(name)
 
@@ -221,6 +230,12 @@ def after(summary: RunSummary, reader: RunReader) -> None:
     with st.container(horizontal=True):
         st.page_link("pages/overview.py", label="See the result", icon=":material/home:")
         st.page_link("pages/filters.py", label="See the filters", icon=":material/grid_view:")
+        if isinstance(reader.recipe, Coupling):
+            st.page_link(
+                "pages/methods.py",
+                label="Merge the teachers in other ways",
+                icon=":material/call_merge:",
+            )
 
 
 navigation.require_app()

@@ -30,7 +30,7 @@ from merge_core.events import (
     StudentReturned,
 )
 from merge_core.models import build
-from merge_core.presets import find_preset, preset_of
+from merge_core.presets import LAYERS, find_preset, preset_of
 from merge_core.recipes import Averaging, Coupling, Pull, Recipe, Training
 from merge_core.strategies import merge
 from merge_core.training import Course, Job, fit, load_arrays, rate_at
@@ -240,6 +240,11 @@ def test_shared_layers_are_the_limit_of_an_infinite_pull() -> None:
         assert_close(one, other)
 
 
+@pytest.mark.parametrize("model", LAYERS)
+def test_the_layers_that_a_page_offers_are_the_network_s(model: str) -> None:
+    assert tuple(layers_of(build(model, 0))) == LAYERS[model]
+
+
 def test_a_norm_belongs_to_the_layer_before_it() -> None:
     assert layers_of(build("digits-cnn", 0)) == {
         "features.0.0": ["features.0.0", "features.0.1"],
@@ -251,7 +256,7 @@ def test_a_norm_belongs_to_the_layer_before_it() -> None:
 @pytest.mark.parametrize("strength", ["0.1,0.2", "0.1,0.2,0.3,0.4"])
 def test_strengths_that_do_not_fit_the_layers_are_refused(strength: str, tmp_path: Path) -> None:
     recipe = coupled(**{"pull.strength": strength})
-    words = rf"pull.strength={strength}, .* 3 layers \(features.0.0, features.2.0, classifier\)"
+    words = rf"pull.strength='{strength}', .* 3 layers \(features.0.0, features.2.0, classifier\)"
     with pytest.raises(RecipeError, match=words):
         next(couple(recipe, "cpu", data_dir=tmp_path))
 

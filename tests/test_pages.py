@@ -12,7 +12,7 @@ from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest, app_test
 
 from merge_core import launch, owners, places
-from merge_core.presets import find_preset
+from merge_core.presets import find_preset, preset_of
 from merge_core.recipes import Recipe
 from merge_core.schedules import GrowthLaw
 from merge_core.store import Store
@@ -245,6 +245,43 @@ def test_starting_a_merge_with_settings(store: Store, begun: list[tuple[Recipe, 
     (run,) = store.runs()
     assert shown(app) == run.name
     assert "waits for its worker" in words(app)
+
+
+def test_teachers_that_are_pulled_together_start_with_settings(
+    store: Store, begun: list[tuple[Recipe, str]]
+) -> None:
+    app = opened("merge")
+    app.selectbox(key="recipe").set_value("digits-coupled").run()
+    tail = "digits-coupled-quick"
+    assert "Where to look" in words(app)
+    app.text_input(key=f"strength-{tail}").set_value("1,0.1").run()
+    assert "3 layers (features.0.0, features.2.0, classifier)" in app.error[0].value
+    app.text_input(key=f"strength-{tail}").set_value("1,0.1,0").run()
+    app.selectbox(key=f"heads-{tail}").set_value("features.2.0").run()
+    app.number_input(key="seed").set_value(11)
+    app.button(key="go").click().run()
+    assert not app.exception
+    ((recipe, _),) = begun
+    expected = {
+        "seed": "11", "pull.strength": "1,0.1,0", "pull.heads_from": "features.2.0",
+    }  # fmt: skip
+    assert recipe == preset_of("digits-coupled", "quick").recipe.changed(expected)
+
+
+def test_workers_that_are_averaged_start_with_settings(
+    store: Store, begun: list[tuple[Recipe, str]]
+) -> None:
+    app = opened("merge")
+    app.selectbox(key="recipe").set_value("digits-averaged").run()
+    tail = "digits-averaged-quick"
+    app.number_input(key=f"Workers-{tail}").set_value(4)
+    app.number_input(key=f"Steps between averages-{tail}").set_value(10)
+    app.button_group(key=f"Average-{tail}").set_value("matched")
+    app.button(key="go").click().run()
+    assert not app.exception
+    ((recipe, _),) = begun
+    expected = {"workers": "4", "every": "10", "average": "matched"}
+    assert recipe == preset_of("digits-averaged", "quick").recipe.changed(expected)
 
 
 def test_colour_images_take_any_torchvision_network(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from merge_core.data import Split
 from merge_core.errors import RecipeError
-from merge_core.recipes import Pull, as_text
+from merge_core.recipes import Pull
 from merge_core.training import evaluate
 
 
@@ -63,22 +63,6 @@ def shared_parameters(a: nn.Module, b: nn.Module) -> list[nn.Parameter]:
     return [parameter for parameter in a.parameters() if id(parameter) in theirs]
 
 
-def strengths(pull: Pull, network: nn.Module) -> dict[str, float]:
-    """Layer → how strongly it is pulled.
-
-    Raises:
-        RecipeError: there are several strengths, and not one for each layer.
-    """
-    layers = list(layers_of(network))
-    given = pull.strength * len(layers) if len(pull.strength) == 1 else pull.strength
-    if len(given) != len(layers):
-        raise RecipeError(
-            f"The recipe got pull.strength={as_text(given)}, but the network has {len(layers)} "
-            f"layers ({', '.join(layers)}); give one number for each, or one for all."
-        )
-    return dict(zip(layers, given, strict=True))
-
-
 class PulledTogether:
     """The tie between two teachers.
 
@@ -104,8 +88,9 @@ class PulledTogether:
         self._shared = shared_parameters(a, b)
         self._pairs: list[tuple[nn.Parameter, nn.Parameter]] = []
         self._weights: list[float] = []
-        strength = strengths(pull, a)
-        for layer, modules in layers_of(a).items():
+        layers = layers_of(a)
+        strength = pull.by_layer(list(layers))
+        for layer, modules in layers.items():
             for name in modules:
                 ours = a.get_submodule(name).parameters(recurse=False)
                 theirs = b.get_submodule(name).parameters(recurse=False)

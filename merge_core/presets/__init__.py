@@ -8,10 +8,11 @@ from merge_core.presets.ours import preset_ours
 from merge_core.presets.paper import PAPER
 from merge_core.presets.preset import Kind, Preset
 from merge_core.presets.quick import QUICK
-from merge_core.presets.tied import TIED
+from merge_core.presets.tied import LAYERS, TIED
 from merge_core.recipes import Experiment, Recipe, Refit
 
 __all__ = [
+    "LAYERS",
     "OURS",
     "PRESETS",
     "TIED",

@@ -7,6 +7,12 @@ _DIGITS = Training(epochs=20, batch_size=64, learning_rate=0.1)
 _MNIST = Data(name="mnist", train=10_000, heldout=2_000, test=10_000)
 _LENET = Training(epochs=4, batch_size=64, learning_rate=0.05)
 
+LAYERS = {
+    "digits-cnn": ("features.0.0", "features.2.0", "classifier"),
+    "lenet": ("features.0", "features.3", "classifier.0", "classifier.2", "classifier.4"),
+}
+"""The layers of these presets' models, which a pull may hold each for itself, in their order."""
+
 TIED: tuple[Preset[Coupling | Averaging], ...] = (
     Preset(
         recipe=Coupling(

@@ -1,7 +1,7 @@
 """Trainings that tie several networks together while they learn: a pull, or regular averaging."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,6 +41,21 @@ class Pull:
             "one number for all layers or one for each is expected, 0 or more, as 1,1,0.1,0; "
             "layers are shared with pull.heads_from",
         )
+
+    def by_layer(self, layers: Sequence[str]) -> dict[str, float]:
+        """Layer → how strongly it is pulled.
+
+        RecipeError if there are several strengths, and not one for each layer.
+        """
+        given = self.strength * len(layers) if len(self.strength) == 1 else self.strength
+        require(
+            len(given) == len(layers),
+            "pull.strength",
+            as_text(given),
+            f"the network has {len(layers)} layers ({', '.join(layers)}); give one number for "
+            f"each, or one for all",
+        )
+        return dict(zip(layers, given, strict=True))
 
     @staticmethod
     def renewed(value: Mapping[str, Any]) -> Mapping[str, Any]:
