@@ -5,6 +5,7 @@ scores, kept channels, hashes of all networks) are those of a run that nothing h
 """
 
 import random
+import shutil
 import subprocess
 import tempfile
 import time
@@ -17,9 +18,10 @@ from typing import Any
 
 import psutil
 
-from merge_core import launch, queue
+from merge_core import lab_work, launch, processes, queue
 from merge_core.bench_pages import dashboard
 from merge_core.errors import NetweldError, StoreError
+from merge_core.lab import Lab, LabFile
 from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
 from merge_core.store import Store, held
@@ -36,6 +38,8 @@ TINY = {
 }
 DISK_BYTES = 8 * 2**20
 LOOK_SECONDS = 0.002
+ALONE = 45.0
+"""Seconds in which a worker must notice that nobody needs it: a step, which may take 30 s."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -267,6 +271,67 @@ def damage_files(store: Store, reference: str, times: int, draw: random.Random) 
     )
 
 
+def orphan_workers(
+    home: Path,
+    times: int,
+    draw: random.Random,
+    begin: Callable[[Store], subprocess.Popen[bytes]] | None = None,
+) -> Count:
+    """Take away what workers work for, and see them end by themselves.
+
+    In turn: the process that listens to a lab's workers, the files of a run, the whole store.
+
+    Args:
+        home: where stores are made.
+        times: how often.
+        draw: decides the moments.
+        begin: starts the process that listens; by default that of a lab.
+    """
+    ended, longest = 0, 0.0
+    for number in range(times):
+        store = Store(home / f"left-alone-{number}")
+        if number % 3 == 0:
+            gone, listener = None, psutil.Process((begin or _lab)(store).pid)
+            while not listener.children():
+                time.sleep(LOOK_SECONDS)
+            time.sleep(draw.uniform(0.0, 0.5))
+            orphans = [listener, *listener.children()]
+            listener.kill()
+        else:
+            name, _ = launch.begin(store, recipe(), "cpu")
+            with store.open(name) as reader:
+                while reader.status()["stage"] is None:
+                    time.sleep(LOOK_SECONDS)
+            time.sleep(draw.uniform(0.0, 0.5))
+            gone = store.directory(name) if number % 3 == 1 else store.home
+            orphans = processes.computing(store)
+            shutil.rmtree(gone, ignore_errors=True)
+        began = time.monotonic()
+        while (left := [p for p in orphans if _lives(p)]) and time.monotonic() < began + ALONE:
+            time.sleep(LOOK_SECONDS)
+        longest = max(longest, time.monotonic() - began)
+        for each in left:
+            each.kill()
+        ended += bool(orphans) and not left and (gone is None or not gone.exists())
+    return Count(
+        what="worker left alone: its listener killed, or its run or store removed",
+        tried=times,
+        survived=ended,
+        note=f"it ended by itself, the last after {longest:.1f} s, and nothing came back",
+    )
+
+
+def _lab(store: Store) -> subprocess.Popen[bytes]:
+    return lab_work.begin(LabFile(Lab.usual(recipe(), "growth", (4, 4)), store.home))
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
 def measure(kills: int, seed: int = 0) -> Iterator[Count]:
     """Do everything, `kills` times for workers and files, a quarter as often for the rest."""
     draw = random.Random(seed)
@@ -275,6 +340,7 @@ def measure(kills: int, seed: int = 0) -> Iterator[Count]:
         store = Store(Path(home))
         reference = whole(store)
         yield kill_workers(store, reference, kills, draw)
+        yield orphan_workers(Path(home), max(few, 3), draw)
         yield damage_files(store, reference, kills, draw)
         try:
             yield fill_disks(numbers(store, reference), few, draw)

@@ -25,7 +25,7 @@ from queue import SimpleQueue
 from tempfile import TemporaryFile
 from typing import Any
 
-from merge_core import owners, places, processes, queue
+from merge_core import owners, processes, queue
 from merge_core.carriers import ALIVE, Carrier, claim, folder, progress_of, store_of
 from merge_core.errors import NetweldError, StoreError
 from merge_core.store import Turns, key_of
@@ -183,7 +183,7 @@ def begin(path: Path, module: str, asked: Mapping[str, Any]) -> subprocess.Popen
         with (folder(path) / "worker.log").open("ab") as log:
             process = subprocess.Popen(
                 [sys.executable, "-P", "-m", module, json.dumps(asked)],
-                env=processes.environment() | {"NETWELD_HOME": str(places.home())},
+                env=processes.environment() | {"NETWELD_HOME": str(store_of(path).home)},
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -22,11 +22,12 @@ from merge_core.crew import Headway
 TESTS = str(Path(__file__).resolve().parent)
 
 
-def carried(path: Path, seconds: float = 0.0, *, device: str = "cpu") -> Generator[Headway]:
+def carried(path: Path, seconds: float | None = 0.0, *, device: str = "cpu") -> Generator[Headway]:
     """The work in this process; it claims the file and holds it from the first headway on."""
     claim(path)
     carrier = Carrier(path, Asked(seed=0, n=1, device=device, data="", workers=1))
-    yield from crew.carry(carrier, _idle(carrier, seconds))
+    idle = _with_a_worker(carrier) if seconds is None else _idle(carrier, seconds)
+    yield from crew.carry(carrier, idle)
 
 
 def _idle(carrier: Carrier, seconds: float) -> Generator[Headway]:
@@ -38,18 +39,37 @@ def _idle(carrier: Carrier, seconds: float) -> Generator[Headway]:
         yield Headway(fraction=0.5, left=until - time.monotonic(), rows=0)
 
 
-def begin(monkeypatch: pytest.MonkeyPatch, path: Path, seconds: float) -> "subprocess.Popen[bytes]":
-    """The work in a process of its own, as a page would begin it."""
+def _with_a_worker(carrier: Carrier) -> Generator[Headway]:
+    yield from crew.turn(carrier, 1)
+    yield from crew.work("stand_in", [{}], lambda said: False)
+
+
+def begin(
+    monkeypatch: pytest.MonkeyPatch, path: Path, seconds: float | None
+) -> "subprocess.Popen[bytes]":
+    """The work in a process of its own, as a page would begin it.
+
+    Without a number of seconds it has a worker that works for ever, and listens to that.
+    """
     monkeypatch.setenv("PYTHONPATH", TESTS)
     return crew.begin(
         path, "stand_in", {"path": str(path), "seconds": seconds, "worker": processes.WORKER}
     )
 
 
+def work() -> None:
+    """What the worker does."""
+    while True:
+        time.sleep(0.05)
+        print(json.dumps({"done": 0.0}), flush=True)
+
+
 def main(text: str) -> None:
     """Do what the JSON text asks for, until a SIGTERM asks to stop."""
     signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
     asked: dict[str, Any] = json.loads(text)
+    if not asked:
+        work()
     processes.WORKER = tuple(asked["worker"])  # of the runs that it lets begin
     for _ in carried(Path(asked["path"]), asked["seconds"]):
         pass

@@ -3,10 +3,12 @@
 import os
 import random
 import sqlite3
+import subprocess
 from contextlib import closing
 from pathlib import Path
 
 import pytest
+import stand_in
 
 from merge_core import bench_survival, processes
 from merge_core.bench_survival import Count
@@ -51,6 +53,16 @@ def assert_survived(count: Count) -> None:
 def test_killed_workers(store: Store):
     reference = bench_survival.whole(store)
     assert_survived(bench_survival.kill_workers(store, reference, 6, random.Random(0)))
+
+
+def test_workers_that_are_left_alone_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("NETWELD_SLOTS", "1")
+    monkeypatch.setattr(processes, "WORKER", ("-c", WORKER))
+
+    def begin(store: Store) -> "subprocess.Popen[bytes]":
+        return stand_in.begin(monkeypatch, store.home / "labs" / "some.jsonl", None)
+
+    assert_survived(bench_survival.orphan_workers(tmp_path, 2, random.Random(0), begin))
 
 
 @pytest.mark.slow
