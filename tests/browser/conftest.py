@@ -16,7 +16,7 @@ import fake_runs
 
 pytest.importorskip("playwright.sync_api", reason="Playwright is not installed")
 
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, Page, expect
 
 expect.set_options(timeout=20_000)  # a busy machine is slow, not wrong
 
@@ -28,6 +28,15 @@ def browser() -> Iterator[Browser]:
             yield found
     except NetweldError as error:
         pytest.skip(str(error))
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A wide window of its own."""
+    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+    context.set_default_timeout(20_000)
+    yield context.new_page()
+    context.close()
 
 
 @pytest.fixture(scope="session")

@@ -1,7 +1,6 @@
 """The dashboard as people use it: in a real Chromium, against a real server."""
 
 import json
-from collections.abc import Iterator
 from typing import Literal
 
 import fake_runs
@@ -15,14 +14,6 @@ from merge_core.store import RunSummary, Store
 
 pytestmark = pytest.mark.browser
 MINUTE = 60_000
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    context.set_default_timeout(20_000)
-    yield context.new_page()
-    context.close()
 
 
 def go_to(page: Page, name: str) -> None:

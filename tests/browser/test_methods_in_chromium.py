@@ -9,7 +9,7 @@ import fake_runs
 import numpy as np
 import pytest
 import torch
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 from safetensors.torch import save_file
 
 from merge_core import compared
@@ -27,14 +27,6 @@ def address(tmp_path: Path) -> Iterator[str]:
     """A dashboard of its own: what is compared here would be the newest run of other tests."""
     with dashboard(tmp_path / "home") as found:
         yield found
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    context.set_default_timeout(20_000)
-    yield context.new_page()
-    context.close()
 
 
 def upload(page: Page, address: str, files: list[Path]) -> None:
