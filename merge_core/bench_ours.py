@@ -33,8 +33,8 @@ from merge_core.refits.strategy import RefitRun
 from merge_core.similarity import unit_norms
 from merge_core.tables import Block
 from merge_core.tables.ours import taught, tuned
-from merge_core.views.compare import seeds_text
 from merge_core.views.evidence import difference_text, interval
+from merge_core.views.scored import seeds_text
 
 Rule = Literal["targets", "teachers", "weights", "random"]
 """What channels are chosen for: what they tell of the targets, or of the teachers' mean; or the

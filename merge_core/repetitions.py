@@ -98,7 +98,7 @@ STRATEGIES: tuple[Strategy, ...] = (
 """Every strategy, in the order of a table."""
 
 WAYS = (("teacher", "cut", "student"), ("ours_selected", "ours"))
-"""Strategies that are stages of one merge, in their order."""
+"""Strategies that are stages of one merge, in their order; the last is the merge."""
 
 UNITS: dict[str, tuple[str, ...]] = {
     "merge": ("teacher", "bo3", "cut", "student", "trained_on", "random_half"),
@@ -126,6 +126,8 @@ class Row:
         classes: the accuracy on the test examples of each class, None for a class without any;
             empty where numbers are fitted, and in tables of early versions.
         curve: what the network gives at `curve_places()`, where it is a function of one number.
+        stages: the networks on the way to it: key of the stage, its held-out and its test score, in
+            order; empty where there is no way, and in tables of early versions.
     """
 
     seed: int
@@ -136,6 +138,7 @@ class Row:
     flops: float
     classes: tuple[float | None, ...] = ()
     curve: tuple[float, ...] = ()
+    stages: tuple[tuple[str, float, float], ...] = ()
 
 
 _SCALARS: tuple[str, ...] = ("seed", "strategy", "heldout", "test", "epochs", "flops")
@@ -241,6 +244,7 @@ class Results:
         found: dict[tuple[int, str], Row] = {}
         for values in linefile.read(self.path):
             if set(_SCALARS) <= values.keys() <= {field.name for field in fields(Row)}:
+                values["stages"] = [tuple(each) for each in values.get("stages", ())]
                 row = Row(**linefile.frozen(values))
                 found.setdefault((row.seed, row.strategy), row)
         return sorted(found.values(), key=lambda row: row.seed)

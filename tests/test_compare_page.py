@@ -114,14 +114,22 @@ def test_starting_a_table(store: Store, monkeypatch: pytest.MonkeyPatch) -> None
     assert (recipe.name, recipe.seed, budget, n) == ("sine", 11, "flops", 3)
 
 
-def test_stored_runs_side_by_side(store: Store) -> None:
-    fake_runs.make(store, "textures")
+def test_stored_runs_have_the_views_of_tables(store: Store) -> None:
+    names = [fake_runs.make(store, "textures", seed=seed) for seed in (0, 1)]
     fake_runs.make(store, "sine")
     app = opened("compare")
     app.segmented_control(key="what").set_value("runs").run()
     assert not app.exception
-    assert len(charts(app)) == 2  # one for accuracies, one for losses
-    assert "n = 1" in words(app)
+    app.segmented_control(key="runs-metric").set_value("accuracy").run()
+    assert not app.exception
+    assert len(charts(app)) == 3
+    assert "n = 2, seeds 0 and 1" in words(app)
+    assert all(f"# {name}" in app.code[0].value for name in names)
+    app.segmented_control(key="view").set_value("stages").run()
+    assert not app.exception
+    assert charts(app)[-1] == "scatter"
+    app.selectbox(key="first").set_value("0:trained_on").run()
+    assert "Control: teacher A trained on, minus each other" in words(app)
     app.multiselect(key="compared-runs").set_value([]).run()
     assert "Choose one run or more" in words(app)
 

@@ -6,22 +6,18 @@ from pathlib import Path
 
 import fake_tables
 import numpy as np
+import pandas as pd
 import pytest
 
 from merge_core.plots.compare import boxes, forest, jitter, score_against_flops, stage_lines
-from merge_core.plots.learned import MOST_CLASSES, class_dots, overlaid_curves, repeated_lines
+from merge_core.plots.learned import MOST_CLASSES, class_dots, overlaid_curves
 from merge_core.repetitions import summary
 from merge_core.store import Store
-from merge_core.views.compare import (
-    class_summaries,
-    curves,
-    published_text,
-    read_table,
-    spreads,
-    stage_ways,
-)
+from merge_core.views.compare import published_text, read_table
 from merge_core.views.evidence import differences
-from merge_core.views.repeated import repeated
+from merge_core.views.learned import class_summaries, curves
+from merge_core.views.repeated import picked, repeated
+from merge_core.views.scored import Way, spreads
 
 
 def numbers(value: list[float] | dict[str, str]) -> list[float]:
@@ -82,11 +78,11 @@ def test_cost_and_stages(tmp_path: Path) -> None:
     table = read_table(fake_tables.make(tmp_path).path)
     drawn = score_against_flops(spreads(table, "test"), "test", "loss").to_dict()["data"]
     assert {trace["x"][0] for trace in drawn} == {1e12, 1.5e12}
-    ways = stage_ways(table, "test")
+    ways = table.ways("test")
     lines = stage_lines(ways, "test", "loss").to_dict()["data"]
-    assert len(lines) == sum(len(way) + 1 for way in ways)
+    assert len(lines) == sum(len(way.scores) + 1 for way in ways)
     thick = [trace["y"] for trace in lines if trace.get("text") is not None]
-    assert thick[0] == pytest.approx(ways[0].mean().tolist())
+    assert list(thick[0]) == pytest.approx(ways[0].scores.mean().tolist())
 
 
 def test_every_curve_lies_over_the_target(tmp_path: Path) -> None:
@@ -113,8 +109,21 @@ def test_of_many_classes_those_are_shown_that_differ(tmp_path: Path) -> None:
 def test_runs_side_by_side() -> None:
     samples = Path(__file__).parent.parent / "assets" / "samples"
     with Store(Path("no home"), samples).open("textures-quick-s0-0000") as reader:
-        groups = repeated([reader], "test")
-    drawn = repeated_lines(groups, "accuracy", "test").to_dict()["data"]
-    assert len(drawn) == 2
-    assert list(drawn[0]["y"]) == groups[0].scores.iloc[0].tolist()
-    assert not repeated_lines(groups, "loss", "test").to_dict()["data"]
+        groups = repeated([reader])
+    (way,) = picked(groups, "accuracy", ["cut"]).ways("test")
+    line, mean = stage_lines([way], "test", "accuracy").to_dict()["data"]
+    assert list(line["y"]) == list(mean["y"])  # of one run
+    scores = [score for score in line["y"] if score is not None]
+    assert sorted(scores) == sorted(way.scores.iloc[0].tolist())
+    assert list(line["y"]).count(None) == 4  # two teachers, two controls: not on the line
+    drawn = boxes(spreads(picked(groups, "accuracy", ["cut", "gates"]), "test"), "test", "accuracy")
+    assert len(drawn.to_dict()["data"]) == 4
+
+
+def test_the_stages_of_several_ways_share_their_places() -> None:
+    ways = [
+        Way(key="student", title="a", scores=pd.DataFrame({"A": [0.1], "Cut": [0.2]})),
+        Way(key="ours", title="b", scores=pd.DataFrame({"A": [0.1], "B": [0.1], "Tuned": [0.4]})),
+    ]
+    axis = stage_lines(ways, "test", "accuracy").to_dict()["layout"]["xaxis"]
+    assert list(axis["ticktext"]) == ["A", "B", "Tuned", "Cut"]

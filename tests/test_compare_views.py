@@ -1,6 +1,9 @@
 """Tables in frames and sentences, against SciPy and NumPy asked directly."""
 
 import math
+import shlex
+from collections.abc import Iterator
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,25 +14,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
-from merge_core.presets import find_preset
+from merge_core.presets import find_preset, preset_of
 from merge_core.repetitions import Row, curve_places
-from merge_core.store import Store
+from merge_core.steering import NewRate
+from merge_core.store import RunReader, Store
 from merge_core.views.compare import (
     Table,
     changes,
-    class_frame,
-    class_summaries,
     command,
-    conditions,
-    curves,
     label,
-    missed_peaks,
     read_table,
     readable,
-    score_frame,
-    seeds_text,
-    spreads,
-    stage_ways,
     table_files,
 )
 from merge_core.views.evidence import (
@@ -44,7 +39,9 @@ from merge_core.views.evidence import (
     summary_frame,
 )
 from merge_core.views.latex import latex_table
-from merge_core.views.repeated import repeated, repeated_frame
+from merge_core.views.learned import class_frame, class_summaries, curves, missed_peaks
+from merge_core.views.repeated import RETURNED, command_of, picked, repeated
+from merge_core.views.scored import score_frame, seeds_text, spreads
 
 
 def table(tmp_path: Path, name: str = "sine", n: int = 6, preset: str = "quick") -> Table:
@@ -162,13 +159,27 @@ def test_the_way_through_the_stages_has_whole_ways_only(tmp_path: Path) -> None:
     made = replace(
         made, rows=tuple(row for row in made.rows if (row.seed, row.strategy) != (2, "cut"))
     )
-    first = stage_ways(made, "test")[0]
-    assert list(first.columns) == ["teacher", "cut", "student"]
+    first = made.ways("test")[0].scores
+    assert list(first.columns) == ["teacher A", "cut", "student"]
     assert first.index.tolist() == [0, 1, 3, 4, 5]
-    assert (
-        dict(zip(first.index.tolist(), first["cut"].tolist(), strict=True))[3]
-        == made.scores("cut", "test")[3]
+    cut = dict(zip(first.index.tolist(), first["cut"].tolist(), strict=True))
+    assert cut[3] == made.scores("cut", "test")[3]
+
+
+def test_recorded_stages_are_the_way(tmp_path: Path) -> None:
+    made = table(tmp_path)
+    stages = (("teacher_a", 3.0, 4.0), ("teacher_b", 5.0, 6.0), ("gates", 1.0, 2.0))
+    rows = tuple(
+        replace(row, stages=stages) if (row.strategy, row.seed) == ("student", 1) else row
+        for row in made.rows
     )
+    results = fake_tables.make(tmp_path / "other")
+    results.path.unlink()
+    results.append(rows)
+    first, second = read_table(results.path).ways("heldout")
+    assert first.scores.to_dict("index") == {1: {"Teacher A": 3.0, "Teacher B": 5.0, "Gated": 1.0}}
+    assert first.apart == {"Teacher A", "Teacher B"}
+    assert list(second.scores.columns) == ["ours, selected", "ours"]
 
 
 def test_missed_peaks_are_counted() -> None:
@@ -195,11 +206,11 @@ def test_curves_and_classes_are_those_of_the_rows(tmp_path: Path) -> None:
 
 
 def test_every_figure_says_what_it_rests_on(tmp_path: Path) -> None:
-    words = conditions(table(tmp_path), "test")
+    words = table(tmp_path).conditions("test")
     for part in ("n = 6", "seeds 0 to 5", "equal training epochs", "test", "made-up processor"):
         assert part in words
     old = replace(table(tmp_path), sessions=())
-    assert "not written down" in conditions(old, "test")
+    assert "not written down" in old.conditions("test")
     assert replace(table(tmp_path, "digits"), sessions=()).class_names[3] == "class 3"
 
 
@@ -244,21 +255,59 @@ def test_latex_is_set_as_it_stands(tmp_path: Path) -> None:
     assert r"\toprule" in lines
 
 
-def test_runs_of_one_recipe_are_its_repetitions() -> None:
+@pytest.fixture(scope="module")
+def readers() -> Iterator[list[RunReader]]:
     samples = Path(__file__).parent.parent / "assets" / "samples"
     store = Store(Path("no home"), samples)
-    names = ("textures-quick-s0-0000", "sine-quick-s0-0000")
-    readers = [store.open(name) for name in names]
-    try:
-        groups = repeated(readers, "test")
-        expected = readers[0].score("cut", "test", "accuracy")
-        frame = repeated_frame(groups)
-        alone = repeated([readers[0], readers[0]], "test")
-    finally:
-        for reader in readers:
-            reader.close()
-    assert [group.runs for group in groups] == [(name,) for name in names]
-    assert groups[0].summaries["cut"].mean == expected
-    assert set(frame["Metric"]) == {"accuracy", "loss"}
-    assert len(alone) == 1
-    assert alone[0].summaries["cut"].n == 1  # the same seed does not count twice
+    with ExitStack() as stack:
+        yield [
+            stack.enter_context(store.open(f"{name}-quick-s0-0000"))
+            for name in ("textures", "sine")
+        ]
+
+
+def test_runs_of_one_recipe_are_its_repetitions(readers: list[RunReader]) -> None:
+    groups = repeated(readers)
+    assert [group.runs for group in groups] == [(reader.name,) for reader in readers]
+    assert {group.recipe.metric for group in groups} == {"accuracy", "loss"}
+    (alone,) = repeated([readers[0], readers[0]])
+    assert alone.seeds == (0,)  # the same seed does not count twice
+    cut = picked(groups, "accuracy", ["cut"])
+    assert cut.scores("0:cut", "test") == {0: readers[0].score("cut", "test", "accuracy")}
+    assert "n = 1, seed 0" in cut.conditions("test")
+
+
+def test_picked_runs_cost_all_that_they_rest_on(readers: list[RunReader]) -> None:
+    (group,) = repeated(readers[:1])
+    flops = {row["stage"]: row["flops"] for row in readers[0].stages()}
+    found = {row.strategy: row.flops for row in group.rows}
+    both = flops["teacher_a"] + flops["teacher_b"]
+    assert found["teacher_b"] == flops["teacher_b"]
+    assert found["ensemble"] == found["big"] == both
+    assert found["cut"] == both + flops["gates"]
+    assert found["fine_tune"] == found[RETURNED] == both + flops["gates"] + flops["fine_tune"]
+    assert found["random_half"] == both + flops["random_half"]
+    assert found["trained_on"] == flops["teacher_a"] + flops["trained_on"]
+    (way,) = picked([group], "accuracy", ["cut"]).ways("test")
+    assert len(way.scores.columns) == len(group.stages) - 1
+
+
+def test_pairs_need_the_same_data(readers: list[RunReader]) -> None:
+    (group,) = repeated(readers[:1])
+    longer = replace(group, recipe=group.recipe.changed({"gating.epochs": "9"}))
+    noisier = replace(group, recipe=group.recipe.changed({"data.noise": "0.9"}))
+    scored = picked([group, longer, noisier], "accuracy", ["cut"])
+    found = differences(scored, "0:cut", "test")
+    assert [(each.other, each.seeds, each.values) for each in found] == [("1:cut", (0,), (0.0,))]
+
+
+def test_the_command_of_a_run_makes_its_recipe() -> None:
+    for preset, seed in (("quick", 0), ("ours", 7)):
+        usual = preset_of("textures", preset).recipe
+        recipe = replace(usual.changed({"fine_tune.epochs": "3"}), seed=seed)
+        words = shlex.split(command_of(recipe, "cpu"))
+        told = dict(word.split("=", 1) for word in words if "=" in word)
+        assert usual.changed({**told, "seed": str(seed)}) == recipe
+        assert words[:5] == ["netweld", "merge", "textures", "--preset", preset]
+    steered = find_preset("textures", "quick").recipe.steered(NewRate(epoch=2, learning_rate=0.1))
+    assert command_of(steered, "cpu").startswith("# steered")

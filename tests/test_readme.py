@@ -15,8 +15,9 @@ from merge_core.cli import results
 from merge_core.cli.commands import app
 from merge_core.presets import recipe_names
 from merge_core.store import Store
-from merge_core.views.compare import TITLES, Table, command, read_table
+from merge_core.views.compare import Table, command, read_table
 from merge_core.views.evidence import difference
+from merge_core.views.scored import TITLES
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")

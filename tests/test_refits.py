@@ -163,8 +163,11 @@ def test_the_strategy_of_a_table_is_the_run(name: str) -> None:
         events = ran(chosen)
         (end,) = (event for event in events if isinstance(event, StudentReturned))
         over = {event.stage: event for event in events if isinstance(event, StageFinished)}
+        made_with = RefitRun(chosen, "cpu", some.all[0].data, None)
         score = over[end.stage].scores["heldout"][chosen.metric]
         assert row.heldout == pytest.approx(score, rel=5e-3, abs=0.021)
+        apart = (made_with.control, "trained_on")
+        assert [stage for stage, _, _ in row.stages] == [key for key in over if key not in apart]
 
 
 @pytest.mark.parametrize("name", ["sine", "digits", "textures", "mnist-lenet"])

@@ -33,6 +33,7 @@ from merge_core.repetitions import (
 from merge_core.strategies import merge
 from merge_core.tables import Block, Epochs, planned, rows
 
+RECORDED = ("teacher_a", "teacher_b", "big", "gates", "cut", "norms", "fine_tune")
 SMALL = {"data.train": "200", "data.heldout": "60", "data.test": "60", "gates.pull": "400"}
 
 
@@ -76,6 +77,11 @@ def test_a_repetition_is_the_merge_with_its_seed(name: str, tmp_path: Path) -> N
             for split in ("heldout", "test"):
                 found = getattr(mine[strategy], split)
                 assert found == pytest.approx(expected[stage][split], rel=2e-3, abs=0.011), strategy
+        way = [stage for stage in expected if stage in RECORDED]
+        assert [stage for stage, _, _ in mine["student"].stages] == way
+        for stage, heldout, test in mine["student"].stages:
+            scores = expected[stage]["heldout"], expected[stage]["test"]
+            assert (heldout, test) == pytest.approx(scores, rel=2e-3, abs=0.011), stage
 
 
 def test_every_unit_gives_the_strategies_it_promises() -> None:

@@ -18,15 +18,7 @@ from merge_core.presets import find_preset, merge_names
 from merge_core.published import PUBLISHED
 from merge_core.recipes import Recipe
 from merge_core.repetitions import STRATEGIES, Results, Row, Summary, summary, write_csv
-from merge_core.views.compare import (
-    TITLES,
-    Table,
-    conditions,
-    devices_text,
-    published_text,
-    read_table,
-    spreads,
-)
+from merge_core.views.compare import Table, devices_text, published_text, read_table
 from merge_core.views.evidence import (
     caution,
     difference_text,
@@ -37,8 +29,8 @@ from merge_core.views.evidence import (
 )
 from merge_core.views.latex import latex_table
 from merge_core.views.runs import flops_text
+from merge_core.views.scored import STATISTICS, TITLES, spreads
 
-STATISTICS = ("min", "max", "median", "mean", "std")
 BUDGETS = ("epochs", "flops")
 
 
@@ -96,7 +88,7 @@ def table(
         write_csv(rows, csv)
         console.print(f"{csv} holds them as CSV.", soft_wrap=True)
     if latex is not None:
-        text = latex_table(summary_frame(shown, "test"), conditions(shown, "test"))
+        text = latex_table(summary_frame(shown, "test"), shown.conditions("test"))
         _written(text, latex)
         console.print(f"{latex} holds the table for LaTeX.", soft_wrap=True)
 
@@ -172,7 +164,7 @@ def show_differences(table: Table, first: str) -> None:
     for each in found:
         figures = (each.mean.value, each.mean.low, each.mean.high)
         made.add_row(
-            TITLES[each.other],
+            each.title,
             str(len(each.seeds)),
             *(difference_text(figure, table.metric) for figure in figures),
             str(each.wins),

@@ -1,10 +1,9 @@
-"""Repetitions of strategies: spread, paired differences, score against cost, way through stages."""
+"""Strategies or runs over repetitions: spread, differences, score against cost, way of stages."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
-import pandas as pd
 import plotly.graph_objects as go
 
 from merge_core.plots.style import (
@@ -15,9 +14,9 @@ from merge_core.plots.style import (
     TEACHER_COLOURS,
     frame,
 )
-from merge_core.views.compare import SPLITS, TITLES, Spread
 from merge_core.views.evidence import Difference, difference_text
 from merge_core.views.runs import score_text
+from merge_core.views.scored import SPLITS, TITLES, Spread, Way
 
 ROW = 52
 """Pixels of a strategy's row."""
@@ -33,14 +32,20 @@ VERDICTS = {
     "unclear": ("not clear", NEUTRAL, "circle-open"),
 }
 _COLOURS = ("#56B4E9", ENSEMBLE, "#E69F00", "#8172B3", "#999933", "#AA4499")
+_RECIPES = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star")
 
 
 def colour_of(key: str) -> str:
-    """The colour of a strategy: green merges, blue teachers, grey controls, the rest in turn."""
+    """The colour of a strategy: green merges, blue teachers, grey controls, the rest in turn.
+
+    Picked runs, whose keys begin with a number, have a colour for each recipe.
+    """
     known = {"student": STUDENT, "ours": OURS, "teacher": TEACHER_COLOURS[0]}
     if key in known:
         return known[key]
+    if key not in TITLES:
+        return _RECIPES[int(key.partition(":")[0]) % len(_RECIPES)]
     if TITLES[key].startswith("control"):
         return CONTROL
     return _COLOURS[list(TITLES).index(key) % len(_COLOURS)]
@@ -149,7 +154,7 @@ def forest(found: Sequence[Difference], metric: str) -> go.Figure:
         mean = each.mean
         text = difference_text(mean.value, metric)
         ends = f"{difference_text(mean.low, metric)} to {difference_text(mean.high, metric)}"
-        _words(figure, row - 0.4, f"<b>{TITLES[each.other]}</b>  {text} ({ends})")
+        _words(figure, row - 0.4, f"<b>{each.title}</b>  {text} ({ends})")
     for verdict, (words, colour, symbol) in VERDICTS.items():
         mine = [(row, each) for row, each in enumerate(found) if each.verdict == verdict]
         rows = [(row, each.mean) for row, each in mine]
@@ -228,58 +233,88 @@ def score_against_flops(found: Sequence[Spread], split: str, metric: str) -> go.
     return figure
 
 
-def stage_lines(ways: Sequence[pd.DataFrame], split: str, metric: str) -> go.Figure:
+def stage_lines(ways: Sequence[Way], split: str, metric: str) -> go.Figure:
     """The score after each stage: a thin line for each repetition, a thick one for their mean.
 
+    Teachers and controls, which are no steps of a way, are marks of their own.
+
     Args:
-        ways: `merge_core.views.compare.stage_ways`.
+        ways: of `merge_core.views.scored.Scored.ways`.
         split, metric: as of `boxes`.
     """
     figure = go.Figure()
-    ticks: list[str] = []
+    ticks = _in_order(ways)
     for number, way in enumerate(ways):
-        places = list(range(len(ticks), len(ticks) + len(way.columns)))
-        ticks += [TITLES[str(key)] for key in way.columns]
-        _lines(figure, way, places, colour=OURS if number else STUDENT)
-        means = way.mean().tolist()
+        aside = 0.5 * ((number + 0.5) / len(ways) - 0.5)
+        places = {title: ticks.index(title) + aside for title in map(str, way.scores.columns)}
+        steps = [title for title in places if title not in way.apart]
+        colour = colour_of(way.key)
+        for seed, scores in way.scores.to_dict("index").items():
+            x, y = _broken(places, scores, steps)
+            figure.add_scatter(
+                x=x,
+                y=y,
+                mode="lines+markers",
+                line={"width": 1, "color": colour},
+                marker={"size": 4},
+                opacity=0.45,
+                hovertemplate=f"{way.title}, seed {seed}: %{{y:.4f}}<extra></extra>",
+                showlegend=False,
+            )
+        means = {str(title): float(mean) for title, mean in way.scores.mean().items()}
+        x, y = _broken(places, means, steps)
         figure.add_scatter(
-            x=places,
-            y=means,
-            mode="lines+markers+text",
-            line={"width": 4, "color": OURS if number else STUDENT},
+            x=x,
+            y=y,
+            mode="lines+markers+text" if len(ways) == 1 else "lines+markers",
+            line={"width": 4, "color": colour},
             marker={"size": 11},
-            text=[score_text(mean, metric) for mean in means],
+            text=["" if mean is None else score_text(mean, metric) for mean in y],
             textposition="top center",
             textfont={"size": 14},
             cliponaxis=False,
-            name=f"mean of {len(way)}",
-            hoverinfo="skip",
-            showlegend=number == 0,
+            name=f"{way.title}, mean of {len(way.scores)}",
+            hovertemplate=f"{way.title}<br>mean %{{text}}<extra></extra>",
         )
-    frame(figure, height=430)
+    frame(figure, height=480)
     figure.update_xaxes(
-        tickvals=list(range(len(ticks))), ticktext=ticks, range=[-0.4, len(ticks) - 0.6]
+        tickvals=list(range(len(ticks))),
+        ticktext=[tick.replace(": ", ":<br>").replace(", ", ",<br>") for tick in ticks],
+        range=[-0.6, len(ticks) - 0.4],
+        showgrid=False,
     )
     figure.update_yaxes(title=_title(split, metric))
-    _maybe_log(
-        figure.update_yaxes, [s for way in ways for s in way.to_numpy().ravel().tolist()], metric
-    )
+    values = [each for way in ways for each in way.scores.to_numpy().ravel().tolist()]
+    _maybe_log(figure.update_yaxes, [each for each in values if not math.isnan(each)], metric)
     return figure
 
 
-def _lines(figure: go.Figure, way: pd.DataFrame, places: Sequence[int], *, colour: str) -> None:
-    """Every repetition as a thin line."""
-    for seed, scores in zip(way.index.tolist(), way.to_numpy().tolist(), strict=True):
-        figure.add_scatter(
-            x=list(places),
-            y=scores,
-            mode="lines+markers",
-            line={"width": 1, "color": colour},
-            marker={"size": 4},
-            opacity=0.45,
-            hovertemplate=f"seed {seed}: %{{y:.4f}}<extra></extra>",
-            showlegend=False,
-        )
+def _in_order(ways: Sequence[Way]) -> list[str]:
+    """The stages of all ways, each once; one that a way adds stands where the way has it."""
+    found: list[str] = []
+    for way in ways:
+        at = 0
+        for title in map(str, way.scores.columns):
+            if title not in found:
+                found.insert(at, title)
+            at = found.index(title) + 1
+    return found
+
+
+def _broken(
+    places: Mapping[str, float], scores: Mapping[str, float], steps: Sequence[str]
+) -> tuple[list[float | None], list[float | None]]:
+    """A line through the steps, then the other stages each by itself."""
+    x: list[float | None] = []
+    y: list[float | None] = []
+    known = {title: place for title, place in places.items() if not math.isnan(scores[title])}
+    for title in sorted(known, key=lambda title: title not in steps):
+        if title not in steps and x:
+            x.append(None)
+            y.append(None)
+        x.append(known[title])
+        y.append(scores[title])
+    return x, y
 
 
 def _words(figure: go.Figure, y: float, text: str) -> None:

@@ -1,4 +1,4 @@
-"""What repeated networks have learned: curves over the target, accuracy of each class, stages."""
+"""What repeated networks have learned: curves over the target, accuracy of each class."""
 
 from collections.abc import Mapping, Sequence
 
@@ -9,22 +9,20 @@ from plotly.subplots import make_subplots
 from merge_core.plots.compare import colour_of
 from merge_core.plots.style import frame
 from merge_core.repetitions import Summary, curve_places
-from merge_core.views.compare import TITLES, missing_runs
-from merge_core.views.repeated import Repeated, column_title
-from merge_core.views.runs import score_text
+from merge_core.views.learned import missing_runs
+from merge_core.views.scored import TITLES
 
 MOST_CLASSES = 25
 """More classes than these nobody reads; those are shown in which two strategies differ most."""
 _COLUMNS = 2
 _TARGET = "#D55E00"
-_GROUPS = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00")
 
 
 def overlaid_curves(found: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure:
     """The paper's Figs. 9 and 10: all repetitions of a strategy over the target, a panel each.
 
     Args:
-        found: `merge_core.views.compare.curves`.
+        found: `merge_core.views.learned.curves`.
     """
     rows = -(-len(found) // _COLUMNS)
     titles = [
@@ -79,7 +77,7 @@ def class_dots(found: Mapping[str, Mapping[str, Summary]]) -> go.Figure:
     in which the first and the last strategy differ most.
 
     Args:
-        found: `merge_core.views.compare.class_summaries`.
+        found: `merge_core.views.learned.class_summaries`.
     """
     chosen = list(next(iter(found.values())))
     gaps = {name: abs(each[chosen[-1]].mean - each[chosen[0]].mean) for name, each in found.items()}
@@ -118,52 +116,3 @@ def class_dots(found: Mapping[str, Mapping[str, Summary]]) -> go.Figure:
 
 def _symbol(number: int) -> str:
     return ("circle", "diamond", "square", "triangle-up", "x", "star")[number % 6]
-
-
-def repeated_lines(groups: Sequence[Repeated], metric: str, split: str) -> go.Figure:
-    """The stages of stored runs side by side: a mark for each run, the mean where there are more.
-
-    Args:
-        groups: runs by their recipes; those with another metric are left out.
-        metric: "accuracy" or "loss".
-        split: "test" or "heldout".
-    """
-    shown = [group for group in groups if group.recipe.metric == metric]
-    stages = list(dict.fromkeys(key for group in shown for key in group.summaries))
-    stages.sort(key=lambda key: key == "returned")  # last
-    figure = go.Figure()
-    for number, group in enumerate(shown):
-        colour = _GROUPS[number % len(_GROUPS)]
-        offset = 0.5 * ((number + 0.5) / len(shown) - 0.5)
-        keys = [key for key in stages if key in group.scores.columns]
-        places = [stages.index(key) + offset for key in keys]
-        for run, scores in zip(group.runs, group.scores[keys].to_numpy().tolist(), strict=True):
-            figure.add_scatter(
-                x=places,
-                y=scores,
-                mode="markers",
-                marker={"size": 7, "color": colour, "symbol": f"{_symbol(number)}-open"},
-                hovertemplate=f"{run}<br>%{{y:.4f}}<extra></extra>",
-                showlegend=False,
-            )
-        means = [group.summaries[key].mean if key in group.summaries else None for key in keys]
-        figure.add_scatter(
-            x=places,
-            y=means,
-            mode="markers",
-            name=f"{group.title}, mean of {len(group.runs)}",
-            marker={"size": 13, "color": colour, "symbol": _symbol(number)},
-            text=["" if mean is None else score_text(mean, metric) for mean in means],
-            hovertemplate="mean %{text}<extra></extra>",
-        )
-    frame(figure, height=460)
-    figure.update_xaxes(
-        tickvals=list(range(len(stages))),
-        ticktext=[column_title(key).replace(": ", ":<br>") for key in stages],
-        range=[-0.6, len(stages) - 0.4],
-        showgrid=False,
-    )
-    better = "higher" if metric == "accuracy" else "lower"
-    name = "held-out" if split == "heldout" else split
-    figure.update_yaxes(title=f"{name} {metric} ({better} is better)")
-    return figure

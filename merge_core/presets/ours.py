@@ -14,6 +14,7 @@ def ours(recipe: Recipe, total: float) -> Refit:
     examples, from random channels of theirs. A part of the budget is left for selecting channels,
     for what the teachers give and for norm statistics.
 
+    `netweld bench ours` changes one thing of it at a time on `sine`; the README has its table.
     Chosen one by one by mean held-out scores of seeds that no table has (from 100 on).
     `sine`, 16 seeds, loss: chosen without training from 2 teachers of 500 epochs 0.069, from 3 of
     350 0.053, from 4 of 250 0.048, from 4 of 200 0.048; chosen for the teachers' mean instead of

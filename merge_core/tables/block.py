@@ -16,8 +16,8 @@ from merge_core.proof import proved
 from merge_core.recipes import Recipe, Training
 from merge_core.repair import has_norm_statistics, norms_reestimated
 from merge_core.repetitions import Budget, Row
-from merge_core.tables.repetition import Repetition
-from merge_core.training import Job, evaluate
+from merge_core.tables.repetition import Repetition, Seen
+from merge_core.training import Job
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,6 +135,7 @@ class Block:
         narrow: int,
         wide: int = 0,
         more: float = 0.0,
+        stages: Sequence[Seen] = (),
     ) -> Row:
         """A finished strategy.
 
@@ -144,6 +145,7 @@ class Block:
             network: what it made.
             narrow, wide: the epochs that went into it, of networks and of double width.
             more: FLOPs beside its training.
+            stages: the networks on the way to it.
         """
         data, told = self.recipe.data, self.recipe.metric == "accuracy"
         classes = class_accuracies(network, it.data.test, data.shape.classes) if told else ()
@@ -151,11 +153,12 @@ class Block:
             seed=it.recipe.seed,
             strategy=strategy,
             heldout=it.heldout(network),
-            test=evaluate(network, it.data.test)[self.recipe.metric],
+            test=it.reported(network),
             epochs=narrow + wide,
             flops=self.flops(narrow, wide) + more,
             classes=classes,
             curve=learned_curve(network, it.device) if data.name == "sine" else (),
+            stages=tuple(stages),
         )
 
     def networks(
@@ -190,8 +193,23 @@ class Block:
         ]
         return self.train(jobs, self.cost)
 
-    def with_norms(self, it: Repetition, student: nn.Module, batch_size: int) -> nn.Module:
-        """The network, or itself with norm statistics re-estimated, by held-out score."""
+    def with_norms(
+        self,
+        it: Repetition,
+        student: nn.Module,
+        batch_size: int,
+        way: list[Seen] | None = None,
+        stage: str = "norms",
+    ) -> nn.Module:
+        """The network, or itself with norm statistics re-estimated, by held-out score.
+
+        Args:
+            it: the repetition.
+            student: the network.
+            batch_size: of the pass that measures them.
+            way: told what the re-estimated network scores, as this stage.
+            stage: its key.
+        """
         if not has_norm_statistics(student):
             return student
         fresh = norms_reestimated(
@@ -201,4 +219,6 @@ class Block:
             it.augment,
             it.draws("norms"),
         )
+        if way is not None:
+            way.append(it.seen(stage, fresh))
         return it.best_of([student, fresh])

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 
 from torch import nn
 
+from merge_core.methods.output_ensemble import MeanOfOutputs
 from merge_core.presets.ours import ours
 from merge_core.recipes import Refit
 from merge_core.refits.selecting import refitted, selected
@@ -38,9 +39,14 @@ class Ours:
         spent = recipe.teachers * recipe.teacher.epochs
         runs = taught(block, recipe)
         made = [selected(run.teachers, block.graph, run.setting) for run in runs]
-        firsts = []
-        for it, one in zip(block.all, made, strict=True):
-            first = block.with_norms(it, one.student, recipe.fine_tune.batch_size)
+        firsts, ways = [], []
+        for it, run, one in zip(block.all, runs, made, strict=True):
+            way = [it.seen(*each) for each in zip(run.names, run.teachers, strict=True)]
+            way.append(it.seen("ensemble", MeanOfOutputs(run.teachers)))
+            way.append(it.seen("selected", one.student))
+            batch = recipe.fine_tune.batch_size
+            first = block.with_norms(it, one.student, batch, way, "selected_norms")
+            ways.append(way)
             yield block.row(it, "ours_selected", first, spent, more=one.flops)
             firsts.append(first)
         starts = firsts
@@ -52,16 +58,18 @@ class Ours:
             ("ours_random", runs[0].control, ignorant),
         ):
             ends = tuned(block, runs, stage, networks)
-            for it, one, first, end in zip(block.all, made, firsts, ends, strict=True):
+            for it, one, first, end, way in zip(block.all, made, firsts, ends, ways, strict=True):
                 candidates = [first, end] if strategy == "ours" else [end]
+                way = [*way, it.seen("tuned", end)] if strategy == "ours" else []
                 more = one.flops + self._beside(block, recipe, first)
                 if not is_classification(it.data.train):
                     last, refitting = refitted(end, it.data.train)
                     candidates.append(last)
+                    way += [it.seen("refitted", last)] if way else []
                     more += refitting
                 network = it.best_of(candidates)
                 epochs = spent + recipe.tuning_passes
-                yield block.row(it, strategy, network, epochs, more=more)
+                yield block.row(it, strategy, network, epochs, more=more, stages=way)
 
     def _beside(self, block: Block, recipe: Refit, student: nn.Module) -> float:
         """FLOPs of what the teachers give on mixed examples, and of norm statistics."""

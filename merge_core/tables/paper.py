@@ -92,15 +92,23 @@ class Merge:
             for it, big in zip(block.all, bigs, strict=True)
         ]
         students = []
-        for it, gated in zip(block.all, block.train(jobs, block.cost_big), strict=True):
-            cut = choice_of(gated, block.big_graph, it.setting).cut(block.big_graph).eval()
+        ways = [[it.seen("teacher_a", a), it.seen("teacher_b", b)] for it, a, b in pairs]
+        for it, big, way in zip(block.all, bigs, ways, strict=True):
+            way.append(it.seen("big", big))
+        gates = block.train(jobs, block.cost_big)
+        for it, gated, way in zip(block.all, gates, ways, strict=True):
+            choice = choice_of(gated, block.big_graph, it.setting)
+            cut = choice.cut(block.big_graph).eval()
+            way += [it.seen("gates", choice.network), it.seen("cut", cut)]
             yield block.row(it, "cut", cut, 2 * teacher, recipe.gating.epochs)
-            students.append(block.with_norms(it, cut, recipe.gating.batch_size))
+            students.append(block.with_norms(it, cut, recipe.gating.batch_size, way))
         tuned = block.tuned(students, "fine_tune", recipe.fine_tune)
         spent = 2 * teacher + recipe.fine_tune.epochs
-        for it, student, fine in zip(block.all, students, tuned, strict=True):
+        for it, student, fine, way in zip(block.all, students, tuned, ways, strict=True):
             returned = it.best_of([student, fine])
-            yield block.row(it, "student", returned, spent, recipe.gating.epochs)
+            if recipe.fine_tune.epochs:
+                way.append(it.seen("fine_tune", fine))
+            yield block.row(it, "student", returned, spent, recipe.gating.epochs, stages=way)
 
         halves = []
         for it, big in zip(block.all, bigs, strict=True):

@@ -14,6 +14,9 @@ from merge_core.recipes import Recipe
 from merge_core.staging import Stages
 from merge_core.training import evaluate
 
+Seen = tuple[str, float, float]
+"""A stage's key, the held-out and the test score of its network."""
+
 
 class Repetition(Stages[Recipe]):
     """One seed: its data, its draws, its networks, the same as those of `netweld merge`."""
@@ -45,6 +48,14 @@ class Repetition(Stages[Recipe]):
     def heldout(self, network: nn.Module) -> float:
         """The score that chooses."""
         return evaluate(network, self.data.heldout)[self.recipe.metric]
+
+    def reported(self, network: nn.Module) -> float:
+        """The score that only reports."""
+        return evaluate(network, self.data.test)[self.recipe.metric]
+
+    def seen(self, stage: str, network: nn.Module) -> Seen:
+        """What a network on the way scores."""
+        return stage, self.heldout(network), self.reported(network)
 
     def best_of(self, networks: Sequence[nn.Module]) -> nn.Module:
         """The network with the best held-out score; the first on a tie."""

@@ -1,9 +1,8 @@
 """Tables of repeated experiments: what there is, in frames and in words."""
 
 import json
-import math
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -13,50 +12,31 @@ import pandas as pd
 from merge_core import linefile
 from merge_core.carriers import Carried, progress_of
 from merge_core.errors import NetweldError
-from merge_core.presets import find_preset
+from merge_core.presets import preset_of
 from merge_core.published import PUBLISHED
-from merge_core.recipes import Recipe
-from merge_core.repetitions import (
-    CURVE_POINTS,
-    STRATEGIES,
-    WAYS,
-    Budget,
-    Results,
-    Row,
-    Session,
-    Summary,
-    curve_places,
-    summary,
-)
+from merge_core.recipes import Experiment, Recipe
+from merge_core.repetitions import WAYS, Budget, Results, Session, Summary
+from merge_core.stages import STAGE_BY_KEY
 from merge_core.views.runs import flops_text, recipe_title
+from merge_core.views.scored import SPLITS, TITLES, Scored, Way, seeds_text, spreads
 
-STATISTICS = ("min", "max", "median", "mean", "std")
-SPLITS = {"test": "test (only reports)", "heldout": "held-out (chooses)"}
 BUDGETS: dict[Budget, str] = {"epochs": "equal training epochs", "flops": "equal training FLOPs"}
-TITLES = {strategy.key: strategy.title for strategy in STRATEGIES}
-PEAKS = tuple((2 * i + 1) / 20 for i in range(10))
-"""Where the target of `sine` has its five maxima and, between them, its five minima."""
-MISSED = 0.5
-"""A peak counts as missed where the curve stays below this share of it."""
-_NEAR = 0.025  # how far beside its place a peak may be
 
 
 @dataclass(frozen=True, kw_only=True)
-class Table(Carried):
-    """One table as it is now.
+class Table(Scored, Carried):
+    """One table as it is now; its kinds of networks are the strategies.
 
     Attributes:
         sample: whether it came with netweld.
         recipe: what is repeated; its seed is 0.
         budget: what all strategies have the same of.
-        rows: what is finished, by seed.
         sessions: when and where that was computed; empty where that was not written down.
     """
 
     sample: bool
     recipe: Recipe
     budget: Budget
-    rows: tuple[Row, ...]
     sessions: tuple[Session, ...]
 
     @property
@@ -64,15 +44,78 @@ class Table(Carried):
         return self.recipe.metric
 
     @property
-    def seeds(self) -> list[int]:
-        """The repetitions of which at least one strategy is finished."""
-        return sorted({row.seed for row in self.rows})
+    def titles(self) -> Mapping[str, str]:
+        return TITLES
 
     @property
-    def strategies(self) -> list[str]:
-        """The keys of the strategies that it has, in the order of all tables."""
-        there = {row.strategy for row in self.rows}
-        return [key for key in TITLES if key in there]
+    def rule(self) -> str:
+        return f"at {BUDGETS[self.budget]}"
+
+    def rivals(self, key: str) -> bool:
+        """Stages of a merge have spent less."""
+        return all(key not in way[:-1] for way in WAYS)
+
+    def published(self, split: str) -> Mapping[str, Summary]:
+        """On test, as the paper."""
+        theirs = PUBLISHED.get(self.recipe.name)
+        return theirs.rows if theirs is not None and split == "test" else {}
+
+    def conditions(self, split: str) -> str:
+        counts = sorted({len(self.of(key)) for key in self.strategies})
+        n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
+        seeds = self.seeds
+        return (
+            f"{n}, seed{'s' if len(seeds) > 1 else ''} {seeds_text(seeds)}, "
+            f"{BUDGETS[self.budget]}, {SPLITS[split]} {self.metric}, {devices_text(self)}."
+        )
+
+    def unequal(self) -> str:
+        costs = {each.key: each.flops for each in spreads(self, "test")}
+        if self.budget == "flops" or not {"student", "one_model"} <= costs.keys():
+            return ""
+        ratio = costs["student"] / costs["one_model"]
+        return (
+            f"At equal epochs the student has spent {ratio:.2f} times the training FLOPs of the "
+            f"one model ({flops_text(costs['student'])} against {flops_text(costs['one_model'])}), "
+            f"because gates learn on a network of double width; the budget flops makes that equal."
+        )
+
+    def ways(self, split: str) -> list[Way]:
+        """Every stage of the student and of `ours` where repetitions have recorded them.
+
+        Tables of early versions have recorded only those that are strategies.
+        """
+        return [
+            each
+            for way in WAYS
+            if (each := self._recorded(way[-1], split) or self._strategies(way, split)) is not None
+        ]
+
+    def _recorded(self, strategy: str, split: str) -> Way | None:
+        found = {
+            row.seed: {
+                STAGE_BY_KEY[stage].title: heldout if split == "heldout" else test
+                for stage, heldout, test in row.stages
+            }
+            for row in self.of(strategy)
+            if row.stages
+        }
+        if not found:
+            return None
+        titles = list(dict.fromkeys(title for each in found.values() for title in each))
+        apart = {stage.title for stage in STAGE_BY_KEY.values() if stage.role == "teacher"}
+        scores = pd.DataFrame.from_dict(found, orient="index", columns=titles)
+        return Way(
+            key=strategy, title=TITLES[strategy], scores=scores, apart=frozenset(apart & {*titles})
+        )
+
+    def _strategies(self, way: Sequence[str], split: str) -> Way | None:
+        here = [key for key in way if key in self.strategies]
+        if len(here) < 2:
+            return None
+        known = {TITLES[key]: pd.Series(self.scores(key, split)) for key in here}
+        scores = pd.DataFrame(known).dropna()
+        return Way(key=way[-1], title=TITLES[way[-1]], scores=scores) if len(scores) else None
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -82,14 +125,6 @@ class Table(Carried):
             if len(session.class_names) == count:
                 return session.class_names
         return tuple(f"class {number}" for number in range(count))
-
-    def of(self, strategy: str) -> list[Row]:
-        """The rows of one strategy, by seed."""
-        return [row for row in self.rows if row.strategy == strategy]
-
-    def scores(self, strategy: str, split: str) -> dict[int, float]:
-        """Seed → score on "test" or "heldout"."""
-        return {row.seed: getattr(row, split) for row in self.of(strategy)}
 
 
 def read_table(path: Path, sample: bool = False) -> Table:
@@ -141,149 +176,9 @@ def label(table: Table) -> str:
 
 def _is_preset(recipe: Recipe) -> bool:
     try:
-        return recipe == replace(find_preset(recipe.name, recipe.preset).recipe, seed=0)
+        return recipe == replace(preset_of(recipe.name, recipe.preset).recipe, seed=0)
     except NetweldError:
         return False
-
-
-def score_frame(table: Table) -> pd.DataFrame:
-    """One row for each strategy of each repetition.
-
-    Columns: seed, strategy (key), title, heldout, test, epochs, flops.
-    """
-    columns = ["seed", "strategy", "title", "heldout", "test", "epochs", "flops"]
-    rows = [
-        (row.seed, row.strategy, TITLES[row.strategy], row.heldout, row.test, row.epochs, row.flops)
-        for key in table.strategies
-        for row in table.of(key)
-    ]
-    return pd.DataFrame(rows, columns=columns)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Spread:
-    """The scores of one strategy on one split.
-
-    Attributes:
-        key, title: of the strategy.
-        seeds, scores: one for each repetition.
-        summary: of the scores.
-        published: what the paper published; None where it did not.
-        epochs, flops: of all training that went into one repetition.
-    """
-
-    key: str
-    title: str
-    seeds: tuple[int, ...]
-    scores: tuple[float, ...]
-    summary: Summary
-    published: Summary | None
-    epochs: int
-    flops: float
-
-
-def spreads(table: Table, split: str) -> list[Spread]:
-    """The spread of every strategy, in the order of all tables."""
-    published = PUBLISHED.get(table.recipe.name)
-    theirs = published.rows if published is not None and split == "test" else {}
-    found = []
-    for key in table.strategies:
-        rows, scores = table.of(key), table.scores(key, split)
-        found.append(
-            Spread(
-                key=key,
-                title=TITLES[key],
-                seeds=tuple(scores),
-                scores=tuple(scores.values()),
-                summary=summary(scores.values()),
-                published=theirs.get(key),
-                epochs=rows[0].epochs,
-                flops=rows[0].flops,
-            )
-        )
-    return found
-
-
-def stage_ways(table: Table, split: str) -> list[pd.DataFrame]:
-    """The score after each stage of a merge: a frame for each way of `repetitions.WAYS` there.
-
-    A row for each seed that has all stages of the way, a column for each stage (its key).
-    """
-    found = []
-    for way in WAYS:
-        here = [key for key in way if key in table.strategies]
-        if len(here) > 1:
-            frame = pd.DataFrame({key: pd.Series(table.scores(key, split)) for key in here})
-            found.append(frame.dropna())
-    return found
-
-
-def curves(table: Table) -> dict[str, list[tuple[float, ...]]]:
-    """Strategy → the curve that it has learned in each repetition, at `curve_places()`."""
-    found = {key: [row.curve for row in table.of(key) if row.curve] for key in table.strategies}
-    return {key: each for key, each in found.items() if each}
-
-
-def missed_peaks(curve: Sequence[float]) -> int:
-    """How many of the ten extrema of sin(10πx) a learned curve does not reach half of."""
-    assert len(curve) == CURVE_POINTS
-    places, missed = curve_places(), 0
-    for number, peak in enumerate(PEAKS):
-        sign = 1 if number % 2 == 0 else -1
-        near = [sign * y for x, y in zip(places, curve, strict=True) if abs(x - peak) <= _NEAR]
-        missed += max(near) < MISSED
-    return missed
-
-
-def missing_runs(found: Sequence[Sequence[float]]) -> int:
-    """How many learned curves miss a peak."""
-    return sum(missed_peaks(curve) > 0 for curve in found)
-
-
-def class_frame(table: Table) -> pd.DataFrame:
-    """The test accuracy of each class: a row for each strategy, repetition and class.
-
-    Columns: strategy, title, seed, number (of the class), name, accuracy (NaN without examples).
-    """
-    names = table.class_names
-    rows = [
-        (key, TITLES[key], row.seed, number, names[number], math.nan if value is None else value)
-        for key in table.strategies
-        for row in table.of(key)
-        for number, value in enumerate(row.classes)
-    ]
-    frame = pd.DataFrame(rows, columns=["strategy", "title", "seed", "number", "name", "accuracy"])
-    return frame.astype({"accuracy": float})
-
-
-def class_summaries(table: Table, chosen: Sequence[str]) -> dict[str, dict[str, Summary]]:
-    """Name of each class → strategy → its test accuracies over the repetitions.
-
-    Classes without test examples for one of the strategies are left out.
-    """
-    found: dict[str, dict[str, Summary]] = {}
-    for number, name in enumerate(table.class_names):
-        known = {
-            key: [
-                value
-                for row in table.of(key)
-                if row.classes and (value := row.classes[number]) is not None
-            ]
-            for key in chosen
-        }
-        if all(known.values()):
-            found[name] = {key: summary(values) for key, values in known.items()}
-    return found
-
-
-def seeds_text(seeds: Sequence[int]) -> str:
-    """Seeds in words: "0 to 49", "0, 2 and 5"."""
-    if len(seeds) > 2 and list(seeds) == list(range(seeds[0], seeds[-1] + 1)):
-        return f"{seeds[0]} to {seeds[-1]}"
-    words = [str(seed) for seed in seeds]
-    if len(words) > 8:
-        words = [*words[:6], "…", words[-1]]
-    return ", ".join(words[:-1]) + f" and {words[-1]}" if len(words) > 1 else "".join(words)
 
 
 def devices_text(table: Table) -> str:
@@ -294,30 +189,6 @@ def devices_text(table: Table) -> str:
         for session in table.sessions
     )
     return "; ".join(told) or "a device that was not written down"
-
-
-def conditions(table: Table, split: str) -> str:
-    """What every figure of a table rests on, in one line."""
-    counts = sorted({len(table.of(key)) for key in table.strategies})
-    n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
-    seeds = table.seeds
-    return (
-        f"{n}, seed{'s' if len(seeds) > 1 else ''} {seeds_text(seeds)}, {BUDGETS[table.budget]}, "
-        f"{SPLITS[split]} {table.metric}, {devices_text(table)}."
-    )
-
-
-def cost_text(table: Table) -> str:
-    """What the budget leaves unequal, in a sentence; empty where nothing is worth telling."""
-    costs = {each.key: each.flops for each in spreads(table, "test")}
-    if table.budget == "flops" or not {"student", "one_model"} <= costs.keys():
-        return ""
-    ratio = costs["student"] / costs["one_model"]
-    return (
-        f"At equal epochs the student has spent {ratio:.2f} times the training FLOPs of the one "
-        f"model ({flops_text(costs['student'])} against {flops_text(costs['one_model'])}), because "
-        f"gates learn on a network of double width; the budget flops makes that equal."
-    )
 
 
 def published_text(table: Table) -> str:
@@ -353,10 +224,10 @@ def command(table: Table) -> str:
     return shlex.join(parts)
 
 
-def changes(recipe: Recipe) -> list[str]:
+def changes(recipe: Experiment) -> list[str]:
     """What a recipe's preset must be changed by, as `--set` takes it; the seed is left out."""
     try:
-        preset = find_preset(recipe.name, recipe.preset).recipe
+        preset = preset_of(recipe.name, recipe.preset).recipe
     except NetweldError:
         return []
     mine, usual = (_flat(json.loads(each.to_json())) for each in (recipe, preset))

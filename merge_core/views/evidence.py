@@ -1,4 +1,4 @@
-"""How sure a table is: bootstrap intervals, paired differences, and sentences that do not boast."""
+"""How sure a comparison is: bootstrap intervals, paired differences, sentences without boasts."""
 
 import math
 from collections.abc import Sequence
@@ -9,15 +9,12 @@ from typing import Literal
 import numpy as np
 import pandas as pd
 
-from merge_core.published import PUBLISHED
-from merge_core.repetitions import WAYS
-from merge_core.views.compare import BUDGETS, STATISTICS, TITLES, Table, cost_text, spreads
 from merge_core.views.runs import score_text
+from merge_core.views.scored import STATISTICS, Scored, spreads
 
 LEVEL = 0.95
 RESAMPLES = 9999
 _SEED = 0
-_ON_THE_WAY = {key for way in WAYS for key in way[:-1]}  # no rivals: they have spent less
 FEWEST = 5
 """With fewer repetitions nothing is called clear: all of four agree by chance once in eight."""
 FEW = 10
@@ -68,10 +65,11 @@ def interval(values: tuple[float, ...], statistic: Literal["mean", "median"] = "
 
 @dataclass(frozen=True, kw_only=True)
 class Difference:
-    """One strategy minus another, on the seeds that both have.
+    """One kind of networks minus another, on the seeds that both have.
 
     Attributes:
-        first, other: keys of the strategies.
+        first, other: their keys.
+        title: the other's words.
         seeds, values: of every pair.
         mean: of the values.
         wins: in how many pairs the first is strictly better.
@@ -81,6 +79,7 @@ class Difference:
 
     first: str
     other: str
+    title: str
     seeds: tuple[int, ...]
     values: tuple[float, ...]
     mean: Interval
@@ -88,19 +87,22 @@ class Difference:
     verdict: Literal["better", "worse", "unclear"]
 
 
-def difference(table: Table, first: str, other: str, split: str) -> Difference | None:
-    """The paired difference of two strategies; None where they share no seed."""
-    mine, theirs = table.scores(first, split), table.scores(other, split)
+def difference(scored: Scored, first: str, other: str, split: str) -> Difference | None:
+    """The paired difference of two kinds of networks; None where they share no seed."""
+    if not scored.pairs(first, other):
+        return None
+    mine, theirs = scored.scores(first, split), scored.scores(other, split)
     seeds = tuple(seed for seed in mine if seed in theirs)
     if not seeds:
         return None
     values = tuple(mine[seed] - theirs[seed] for seed in seeds)
     mean = interval(values)
-    sign = 1 if table.metric == "accuracy" else -1
+    sign = 1 if scored.metric == "accuracy" else -1
     clear = len(seeds) >= FEWEST and (mean.low > 0 or mean.high < 0)
     return Difference(
         first=first,
         other=other,
+        title=scored.titles[other],
         seeds=seeds,
         values=values,
         mean=mean,
@@ -109,9 +111,11 @@ def difference(table: Table, first: str, other: str, split: str) -> Difference |
     )
 
 
-def differences(table: Table, first: str, split: str) -> list[Difference]:
-    """A strategy minus every other one that shares seeds with it, in the order of all tables."""
-    found = (difference(table, first, other, split) for other in table.strategies if other != first)
+def differences(scored: Scored, first: str, split: str) -> list[Difference]:
+    """A kind minus every other one that shares seeds with it, in order."""
+    found = (
+        difference(scored, first, other, split) for other in scored.strategies if other != first
+    )
     return [each for each in found if each is not None]
 
 
@@ -123,19 +127,19 @@ def difference_text(value: float, metric: str) -> str:
     return text.replace("-", "−")
 
 
-def finding(table: Table, first: str, split: str) -> str:
+def finding(scored: Scored, first: str, split: str) -> str:
     """What is clear of one strategy against the others and what is not, in sentences."""
-    found = [each for each in differences(table, first, split) if each.other not in _ON_THE_WAY]
-    mine = list(table.scores(first, split).values())
+    found = [each for each in differences(scored, first, split) if scored.rivals(each.other)]
+    mine = list(scored.scores(first, split).values())
     if not mine:
-        return f"**{TITLES[first].capitalize()}** is not finished yet."
+        return f"**{begun(scored.titles[first])}** is not finished yet."
     parts = [
-        f"**{TITLES[first].capitalize()}** has a mean {_split(split)} {table.metric} of "
-        f"**{score_text(math.fsum(mine) / len(mine), table.metric)}** at {BUDGETS[table.budget]} "
+        f"**{begun(scored.titles[first])}** has a mean {_split(split)} {scored.metric} of "
+        f"**{score_text(math.fsum(mine) / len(mine), scored.metric)}** {scored.rule} "
         f"(n = {len(mine)})."
     ]
     for verdict, words in (("better", "clearly better than"), ("worse", "clearly worse than")):
-        if some := [_against(each, table) for each in found if each.verdict == verdict]:
+        if some := [_against(each, scored) for each in found if each.verdict == verdict]:
             parts.append(f"It is **{words}** {_listed(some)}.")
     short = [each for each in found if len(each.seeds) < FEWEST]
     if short:
@@ -149,51 +153,56 @@ def finding(table: Table, first: str, split: str) -> str:
     return " ".join(parts)
 
 
-def caution(table: Table, split: str) -> str:
+def caution(scored: Scored, split: str) -> str:
     """How far the sentences of `finding` carry."""
     parts = [f"{METHOD}; figures in brackets are their ends."]
-    counts = [len(table.of(key)) for key in table.strategies]
+    counts = [len(scored.of(key)) for key in scored.strategies]
     if counts and min(counts) < FEW:
         parts.append(f"With fewer than {FEW} repetitions they are narrower than they should be.")
     if split == "heldout":
         parts.append("The held-out split has chosen, so its scores flatter who chooses most.")
-    if cost := cost_text(table):
+    if cost := scored.unequal():
         parts.append(cost)
     return " ".join(parts)
+
+
+def begun(title: str) -> str:
+    """A title at the beginning of a sentence."""
+    return title[:1].upper() + title[1:]
 
 
 def _split(split: str) -> str:
     return "held-out" if split == "heldout" else split
 
 
-def _against(each: Difference, table: Table) -> str:
-    unit = " points" if table.metric == "accuracy" else ""
+def _against(each: Difference, scored: Scored) -> str:
+    unit = " points" if scored.metric == "accuracy" else ""
     mean = each.mean
     value, low, high = (
-        difference_text(number, table.metric) for number in (mean.value, mean.low, mean.high)
+        difference_text(number, scored.metric) for number in (mean.value, mean.low, mean.high)
     )
-    return f"{TITLES[each.other]} ({value}{unit}, {low} to {high})"
+    return f"{each.title} ({value}{unit}, {low} to {high})"
 
 
 def _all_or_listed(some: Sequence[Difference], every: Sequence[Difference]) -> str:
     if len(some) == len(every) > 1:
         return "any of the others"
-    return _listed([TITLES[each.other] for each in some])
+    return _listed([each.title for each in some])
 
 
 def _listed(items: Sequence[str]) -> str:
     return items[0] if len(items) == 1 else f"{', '.join(items[:-1])} and {items[-1]}"
 
 
-def summary_frame(table: Table, split: str) -> pd.DataFrame:
+def summary_frame(scored: Scored, split: str) -> pd.DataFrame:
     """A line for each strategy: spread, intervals, the paper's figures, the budget.
 
     Columns: Strategy, n, the five `STATISTICS`, "mean from", "mean to", "median from", "median
     to", the five of the paper where it published any, Epochs, GFLOP.
     """
-    published = table.recipe.name in PUBLISHED and split == "test"
+    published = bool(scored.published(split))
     rows = []
-    for each in spreads(table, split):
+    for each in spreads(scored, split):
         mean, median = interval(each.scores), interval(each.scores, "median")
         row = {"Strategy": each.title, "n": each.summary.n}
         row |= {name: getattr(each.summary, name) for name in STATISTICS}
@@ -209,7 +218,7 @@ def summary_frame(table: Table, split: str) -> pd.DataFrame:
     return pd.DataFrame(rows)
 
 
-def difference_frame(table: Table, first: str, split: str) -> pd.DataFrame:
+def difference_frame(scored: Scored, first: str, split: str) -> pd.DataFrame:
     """A line for each other strategy: the paired difference to the first.
 
     Columns: Strategy, Pairs, Difference, from, to, Better in, Verdict.
@@ -217,7 +226,7 @@ def difference_frame(table: Table, first: str, split: str) -> pd.DataFrame:
     return pd.DataFrame(
         [
             {
-                "Strategy": TITLES[each.other],
+                "Strategy": each.title,
                 "Pairs": len(each.seeds),
                 "Difference": each.mean.value,
                 "from": each.mean.low,
@@ -225,6 +234,6 @@ def difference_frame(table: Table, first: str, split: str) -> pd.DataFrame:
                 "Better in": each.wins,
                 "Verdict": each.verdict,
             }
-            for each in differences(table, first, split)
+            for each in differences(scored, first, split)
         ]
     )

@@ -1,16 +1,28 @@
 """Stored runs side by side: runs of one recipe with other seeds count as repetitions."""
 
-from collections.abc import Sequence
+import shlex
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import pandas as pd
 
+from merge_core.errors import NetweldError
+from merge_core.presets import preset_of
 from merge_core.recipes import Experiment
-from merge_core.repetitions import Summary, summary
+from merge_core.repetitions import Row
 from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader
-from merge_core.views.compare import SPLITS, seeds_text
+from merge_core.views.compare import changes
 from merge_core.views.runs import recipe_title, stage_frame
+from merge_core.views.scored import SPLITS, Scored, Way, seeds_text
+
+RETURNED = "returned"
+"""The stage that stands for the network that a run returned."""
+_STEPS = ("teacher", "measure", "merge")
+"""Roles of stages that a merge goes through; their work adds up."""
+_FROM_ONE = "trained_on"
+_FROM_TEACHERS = ("random_half", "untrained")
+"""Controls that rest on teacher A, and on all teachers; the others stand alone."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,8 +35,8 @@ class Repeated:
         runs: names, one for each seed.
         seeds: likewise.
         devices: where they ran.
-        scores: a row for each run (by seed), a column for each stage (its key) in order; NaN where
-            a stage is not over. The column "returned" is the network that the run returned.
+        rows: a row for each stage that is over in each run, `Row.strategy` its key or `RETURNED`;
+            with the epochs and FLOPs of all training that the network rests on.
     """
 
     title: str
@@ -32,21 +44,102 @@ class Repeated:
     runs: tuple[str, ...]
     seeds: tuple[int, ...]
     devices: tuple[str, ...]
-    scores: pd.DataFrame
+    rows: tuple[Row, ...]
 
     @property
-    def summaries(self) -> dict[str, Summary]:
-        """Stage → what is to be said of its scores, where at least one run has it."""
-        known = {str(key): self.scores[key].dropna().tolist() for key in self.scores.columns}
-        return {key: summary(values) for key, values in known.items() if values}
+    def stages(self) -> list[str]:
+        """The stages that are over in at least one run, in order; `RETURNED` comes last."""
+        found = list(dict.fromkeys(row.strategy for row in self.rows))
+        return sorted(found, key=lambda key: key == RETURNED)
 
 
-def repeated(readers: Sequence[RunReader], split: str) -> list[Repeated]:
+@dataclass(frozen=True, kw_only=True)
+class Picked(Scored):
+    """Some stages of picked runs, compared as the strategies of a table are.
+
+    Attributes:
+        groups: the runs by their recipes; all with one metric.
+        stages: the stages that are compared.
+    """
+
+    groups: tuple[Repeated, ...]
+    stages: tuple[str, ...]
+
+    @property
+    def name(self) -> str:
+        """What files that are saved begin with."""
+        return "netweld-runs"
+
+    @property
+    def metric(self) -> str:
+        return self.groups[0].recipe.metric
+
+    @property
+    def titles(self) -> Mapping[str, str]:
+        alone = len(self.groups) == 1
+        return {
+            _key(number, stage): stage_words(stage) if alone else _words(group, stage, self.stages)
+            for number, group in enumerate(self.groups)
+            for stage in self.stages
+        }
+
+    @property
+    def rule(self) -> str:
+        return "with its recipe's own budget"
+
+    def pairs(self, first: str, other: str) -> bool:
+        """The same seed draws the same examples only where the settings of the data are equal."""
+        mine, theirs = (self.groups[int(key.partition(":")[0])].recipe for key in (first, other))
+        return mine.data == theirs.data
+
+    def conditions(self, split: str) -> str:
+        parts = [
+            f"{group.title}: n = {len(group.runs)}, seed{'s' if len(group.seeds) > 1 else ''} "
+            f"{seeds_text(list(group.seeds))}, {', '.join(group.devices)}"
+            for group in self.groups
+        ]
+        return (
+            f"{'; '.join(parts)}. {SPLITS[split]} {self.metric}; every run has its recipe's own "
+            f"budget."
+        )
+
+    def ways(self, split: str) -> list[Way]:
+        """Every stage of every recipe."""
+        return [
+            _way(_key(number, RETURNED), group, split) for number, group in enumerate(self.groups)
+        ]
+
+
+def _key(number: int, stage: str) -> str:
+    return f"{number}:{stage}"
+
+
+def _words(group: Repeated, stage: str, stages: Sequence[str]) -> str:
+    return group.title if len(stages) == 1 else f"{group.title}, {stage_words(stage).lower()}"
+
+
+def _way(key: str, group: Repeated, split: str) -> Way:
+    found: dict[int, dict[str, float]] = {}
+    for row in group.rows:
+        if row.strategy != RETURNED:
+            title = STAGE_BY_KEY[row.strategy].title
+            found.setdefault(row.seed, {})[title] = getattr(row, split)
+    keys = [stage for stage in group.stages if stage != RETURNED]
+    apart = {
+        STAGE_BY_KEY[stage].title
+        for stage in keys
+        if STAGE_BY_KEY[stage].role in ("teacher", "control")
+    }
+    columns = [STAGE_BY_KEY[stage].title for stage in keys]
+    scores = pd.DataFrame(list(found.values()), index=list(found), columns=columns)
+    return Way(key=key, title=group.title, scores=scores, apart=frozenset(apart))
+
+
+def repeated(readers: Sequence[RunReader]) -> list[Repeated]:
     """Runs by their recipes, in the order given; of two runs with one seed the first counts.
 
     Args:
         readers: of runs that train networks.
-        split: "test" or "heldout".
     """
     groups: dict[str, list[RunReader]] = {}
     for reader in readers:
@@ -59,62 +152,112 @@ def repeated(readers: Sequence[RunReader], split: str) -> list[Repeated]:
         title = f"{recipe_title(recipe)} ({recipe.preset})"
         titles[title] = titles.get(title, 0) + 1
         number = f", settings {titles[title]}" if titles[title] > 1 else ""
-        rows = {seed: _scores(by_seed[seed], split) for seed in sorted(by_seed)}
+        seeds = sorted(by_seed)
         found.append(
             Repeated(
                 title=title + number,
                 recipe=recipe,
-                runs=tuple(by_seed[seed].name for seed in rows),
-                seeds=tuple(rows),
-                devices=tuple(dict.fromkeys(by_seed[seed].device for seed in rows)),
-                scores=pd.DataFrame(list(rows.values()), index=list(rows)),
+                runs=tuple(by_seed[seed].name for seed in seeds),
+                seeds=tuple(seeds),
+                devices=tuple(dict.fromkeys(by_seed[seed].device for seed in seeds)),
+                rows=tuple(row for seed in seeds for row in _rows(by_seed[seed], seed)),
             )
         )
     return found
 
 
-def _scores(reader: RunReader, split: str) -> dict[str, float]:
-    stages = stage_frame(reader)
-    scores = dict(zip(stages["stage"].tolist(), stages[split].tolist(), strict=True))
-    returned = stages.loc[stages["returned"], split].tolist()
-    return scores | ({"returned": float(returned[0])} if returned else {})
+def picked(groups: Sequence[Repeated], metric: str, stages: Sequence[str]) -> Picked:
+    """Some stages of the runs that are judged by one metric, as what is compared.
 
-
-def column_title(key: str) -> str:
-    """The words for a column of `Repeated.scores`."""
-    return "returned" if key == "returned" else STAGE_BY_KEY[key].title
-
-
-def repeated_frame(groups: Sequence[Repeated]) -> pd.DataFrame:
-    """A line for each stage of each recipe.
-
-    Columns: Recipe, Stage, n, Seeds, min, max, median, mean, std, Metric.
+    Args:
+        groups: `repeated`; at least one has the metric.
+        metric: "accuracy" or "loss".
+        stages: keys of stages, or `RETURNED`.
     """
-    return pd.DataFrame(
-        [
-            {
-                "Recipe": group.title,
-                "Stage": column_title(key),
-                "n": each.n,
-                "Seeds": seeds_text(list(group.seeds)),
-                "min": each.min,
-                "max": each.max,
-                "median": each.median,
-                "mean": each.mean,
-                "std": each.std,
-                "Metric": group.recipe.metric,
-            }
-            for group in groups
-            for key, each in group.summaries.items()
-        ]
+    some = tuple(group for group in groups if group.recipe.metric == metric)
+    rows = tuple(
+        replace(row, strategy=_key(number, row.strategy))
+        for number, group in enumerate(some)
+        for row in group.rows
+        if row.strategy in stages
+    )
+    return Picked(groups=some, stages=tuple(stages), rows=rows)
+
+
+def stages_of(groups: Sequence[Repeated]) -> list[str]:
+    """The stages of all groups, each once, in order; `RETURNED` comes last."""
+    found = list(dict.fromkeys(key for group in groups for key in group.stages))
+    return sorted(found, key=lambda key: key == RETURNED)
+
+
+def stage_words(key: str) -> str:
+    """The words for a stage, or for the network that a run returned."""
+    return "Returned" if key == RETURNED else STAGE_BY_KEY[key].title
+
+
+def _rows(reader: RunReader, seed: int) -> list[Row]:
+    """A row for each stage of a run that is over."""
+    frame = stage_frame(reader).to_dict("records")
+    facts = {row["stage"]: row["facts"] for row in reader.stages()}
+    epochs, flops, found = 0, 0.0, []
+    costs: dict[str, tuple[int, float]] = {}
+    for line in frame:
+        stage, role = str(line["stage"]), line["role"]
+        beside = float(facts[stage].get("selection_flops", 0.0))
+        own = int(line["epochs"]), float(line["flops"]) + beside
+        if role in _STEPS:
+            epochs, flops = epochs + own[0], flops + own[1]
+            costs[stage] = own if role == "teacher" and own[0] else (epochs, flops)
+        elif role == "control":
+            first = costs.get("teacher_a", (0, 0.0))
+            taught = [cost for key, cost in costs.items() if key.startswith("teacher_")]
+            base = {_FROM_ONE: [first], **dict.fromkeys(_FROM_TEACHERS, taught)}.get(stage, [])
+            costs[stage] = own[0] + sum(e for e, _ in base), own[1] + sum(f for _, f in base)
+        else:
+            costs[stage] = epochs, flops
+        if line["test"] == line["test"]:  # no NaN: the stage is over
+            found.append(_row(line, seed, stage, costs[stage]))
+    last = [line for line in frame if line["returned"]]
+    return found + [_row(line, seed, RETURNED, (epochs, flops)) for line in last]
+
+
+def _row(line: Mapping, seed: int, key: str, cost: tuple[int, float]) -> Row:
+    return Row(
+        seed=seed,
+        strategy=key,
+        heldout=float(line["heldout"]),
+        test=float(line["test"]),
+        epochs=cost[0],
+        flops=cost[1],
     )
 
 
-def repeated_conditions(groups: Sequence[Repeated], split: str) -> str:
-    """What a figure of several runs rests on, in one line."""
-    parts = [
-        f"{group.title}: n = {len(group.runs)}, seed{'s' if len(group.seeds) > 1 else ''} "
-        f"{seeds_text(list(group.seeds))}, {', '.join(group.devices)}"
+def command_of(recipe: Experiment, device: str) -> str:
+    """What to type to get a run's numbers again.
+
+    A run that was steered while its gates learned has no such command; then a comment says so.
+    """
+    parts = ["netweld", "merge", recipe.name, "--preset", recipe.preset]
+    parts += ["--seed", str(recipe.seed)] if recipe.seed else []
+    parts += ["--device", device]
+    told = changes(recipe)
+    try:
+        usual = preset_of(recipe.name, recipe.preset).recipe
+        settings = dict(setting.split("=", 1) for setting in told)
+        same = usual.changed({**settings, "seed": str(recipe.seed)}) == recipe
+    except NetweldError:
+        same = False
+    if not same:
+        return "# steered while it ran, or of another version: `netweld show` tells its settings"
+    for setting in told:
+        parts += ["--set", setting]
+    return shlex.join(parts)
+
+
+def commands(groups: Sequence[Repeated]) -> str:
+    """The command of every run, each below its name."""
+    return "\n".join(
+        f"# {name}\n{command_of(replace(group.recipe, seed=seed), group.devices[0])}"
         for group in groups
-    ]
-    return f"{SPLITS[split]} scores; every run has its recipe's own budget. {'; '.join(parts)}."
+        for name, seed in zip(group.runs, group.seeds, strict=True)
+    )
