@@ -1,12 +1,14 @@
 """Merge: choose a recipe, see what it will cost, start it, watch it, stop it, resume it."""
 
+from dataclasses import replace
+
 import streamlit as st
 
 from merge_core import launch
 from merge_core.architectures import architectures_for
 from merge_core.plots.curves import learning_curves
-from merge_core.presets import PRESETS, TIED, Preset, preset_of
-from merge_core.recipes import Averaging, Coupling, Experiment, Recipe, Refit
+from merge_core.presets import OURS, PRESETS, TIED, Preset, preset_of
+from merge_core.recipes import Averaging, Coupling, Data, Experiment, Recipe, Refit
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.advice import advice
 from merge_core.views.estimates import comparable, estimate
@@ -21,17 +23,27 @@ from merge_core.views.runs import (
     stage_table,
 )
 from merge_core.views.settings import with_settings
-from pages import deleting, living, navigation, picking, precedents, showing, tying
+from pages import (
+    deleting,
+    living,
+    navigation,
+    own_images,
+    picking,
+    precedents,
+    refitting,
+    showing,
+    tying,
+)
 from pages.schedule_editor import edit_schedule
 
-OFFERED: tuple[Preset[Experiment], ...] = (*PRESETS, *TIED)
+OFFERED: tuple[Preset[Experiment], ...] = (*PRESETS, *OURS, *TIED)
 """What can be started here."""
 PAYS = "**Merge, or train one network on?**"
 """Begins what a teacher's learning curve advises."""
 
 
-def choose() -> tuple[Experiment, str]:
-    """The widgets of a new run; returns its recipe and device."""
+def choose() -> tuple[Experiment | None, str]:
+    """The widgets of a new run; its recipe, None where its images are missing, and device."""
     first, second, third, fourth = st.columns([3, 2, 2, 3])
     titles = {name: find(name).title for name in dict.fromkeys(p.recipe.name for p in OFFERED)}
     name = first.selectbox(
@@ -65,20 +77,28 @@ def choose() -> tuple[Experiment, str]:
     recipe = preset.recipe
     if isinstance(recipe, Coupling | Averaging):
         return tying.settings(recipe, int(seed)), device
-    assert isinstance(recipe, Recipe)
-    return settings(recipe, int(seed), network(recipe)), device
+    assert isinstance(recipe, Recipe | Refit)
+    data = recipe.data
+    if data.name == "images":
+        data = own_images.choose(data, f"{name}-{kind}")
+        if data is None:
+            return None, device
+    recipe = replace(recipe, data=data, model=network(recipe, data))
+    if isinstance(recipe, Refit):
+        return refitting.settings(recipe, int(seed)), device
+    return settings(recipe, int(seed)), device
 
 
-def network(recipe: Recipe) -> str:
+def network(recipe: Recipe | Refit, data: Data) -> str:
     """The architecture: colour images can be learned by any torchvision classifier."""
-    fitting = architectures_for(recipe.data.shape)
+    fitting = architectures_for(data.shape)
     if len(fitting) == 1:
-        return recipe.model
+        return fitting[0]
     return st.selectbox(
         "Network",
         fitting,
-        index=fitting.index(recipe.model),
-        key=f"network-{recipe.name}",
+        index=fitting.index(recipe.model) if recipe.model in fitting else 0,
+        key=f"network-{recipe.name}-{data.shape.side}",
         persist_state="session",
         help="The recipe's own small network, or any torchvision classifier by name. Those are "
         "large: on a CPU an epoch can take many minutes.",
@@ -90,7 +110,7 @@ def find(name: str) -> Preset[Experiment]:
     return next(preset for preset in OFFERED if preset.recipe.name == name)
 
 
-def settings(recipe: Recipe, seed: int, model: str) -> Recipe:
+def settings(recipe: Recipe, seed: int) -> Recipe:
     """Epochs and λ schedule, and what it will do to the gates."""
     tail = f"{recipe.name}-{recipe.preset}"
     st.markdown("**Epochs**")
@@ -117,12 +137,12 @@ def settings(recipe: Recipe, seed: int, model: str) -> Recipe:
         recipe.gates,
         key=f"schedule-{tail}",
         epochs=epochs[1],
-        known=precedents.known_gates(recipe, model),
+        known=precedents.known_gates(recipe, recipe.model),
     )
     return with_settings(
         recipe,
         seed=seed,
-        model=model,
+        model=recipe.model,
         epochs=(epochs[0], epochs[1], epochs[2]),
         schedule=schedule,
     )
@@ -151,11 +171,13 @@ def new_merge() -> None:
     """The part of the page that starts a merge."""
     with showing.errors_as_sentences():
         recipe, device = choose()
+        if recipe is None:
+            return
         if isinstance(recipe, Recipe):
             cost(recipe, device)
+        label = "Start the training"
+        if isinstance(recipe, Recipe | Refit):
             label = "Start the merge"
-        else:
-            label = "Start the training"
         if st.button(label, type="primary", icon=":material/play_arrow:", key="go"):
             name, _ = launch.begin(Store(), recipe, device)
             picking.show_run(name)
@@ -175,10 +197,12 @@ def progress() -> None:
         st.caption(checked)
     metric = summary.recipe.metric
     quantities = ["accuracy", "loss"] if metric == "accuracy" else ["loss"]
+    told = tying.DISTANCES.get(summary.recipe.kind)
+    quantities += ["distance"] if told else []
     if not curves.empty:
         with st.container(horizontal=True, vertical_alignment="center"):
             quantity = st.segmented_control(
-                "Curve", quantities, default=metric, required=True, key=f"curve-{metric}"
+                "Curve", quantities, default=metric, required=True, key="-".join(quantities)
             )
             log = st.toggle("Logarithmic scale", value=metric == "loss", key=f"curve-log-{metric}")
         showing.echarts(
@@ -187,10 +211,13 @@ def progress() -> None:
             height=380,
             alt=f"Learning curves: {quantity} of every trained stage over the run's epochs",
         )
-        st.caption(
-            f"Full lines with marks: {quantity} on held-out examples. Dashed: on training "
-            f"examples. Seed {summary.recipe.seed}, {summary.device}."
+        lines = (
+            told
+            if told and quantity == "distance"
+            else f"Full lines with marks: {quantity} on held-out examples. Dashed: on training "
+            f"examples."
         )
+        st.caption(f"{lines} Seed {summary.recipe.seed}, {summary.device}.")
     if advised:
         st.caption(f"{PAYS} {advised}")
     if not stages.empty:

@@ -16,6 +16,13 @@ WHERE = {
     "average beside one worker alone and one network trained on everything.",
 }
 """Kind → where its result is shown."""
+DISTANCES = {
+    Coupling.kind: "How far apart the teachers' weights are, over the geometric mean of their "
+    "lengths: √2 for weights that have nothing to do with each other, 0 for the same.",
+    Averaging.kind: "How far the workers' weights were from their average when they last met, over "
+    "the average's length.",
+}
+"""Kind → what its distance is."""
 _STARTS = {"same": "the same", "own": "its own"}
 _HALVES = {"disjoint": "one half each", "shared": "all, each"}
 

@@ -211,6 +211,16 @@ def test_curves_hold_every_epoch(store: Store) -> None:
     assert option["xAxis"]["max"] == len(curves)
 
 
+def test_the_distance_of_tied_networks_is_a_curve_of_its_own(store: Store) -> None:
+    with store.open(fake_runs.make(store, "textures")) as reader:
+        curves = curve_frame(reader)
+    apart = curves["stage"] == "teacher_a"
+    curves["distance"] = curves["run_epoch"].where(apart) / 10
+    (line,) = learning_curves(curves, "distance", log=False)["series"]
+    drawn = curves[apart]
+    assert line["data"] == [[e, e / 10] for e in drawn["run_epoch"]]
+
+
 def test_options_are_plain_json(store: Store) -> None:
     with store.open(fake_runs.make(store, "textures")) as reader:
         curves = curve_frame(reader)

@@ -36,26 +36,27 @@ def learning_curves(curves: pd.DataFrame, quantity: str, *, log: bool) -> Option
 
     Args:
         curves: `merge_core.views.runs.curve_frame`.
-        quantity: "accuracy" or "loss"; held-out is a full line, training a dashed one.
+        quantity: "accuracy" or "loss", held-out as a full line and training as a dashed one, or
+            "distance", of networks that are tied together.
         log: a logarithmic scale.
     """
     series = []
     for stage, group in curves.groupby("stage", sort=False):
         role = STAGE_BY_KEY[str(stage)]
         colour = stage_colour(role.key, role.role)
-        for split, kind in (("heldout", "solid"), ("train", "dashed")):
-            column = f"{split}_{quantity}"
-            if column not in group:
+        columns = {f"heldout_{quantity}": "solid", f"train_{quantity}": "dashed", quantity: "solid"}
+        for column, kind in columns.items():
+            if column not in group or np.isnan(group[column].to_numpy()).all():
                 continue
             series.append(
                 {
                     "type": "line",
                     "name": role.title,
                     "data": pairs(group["run_epoch"].to_numpy(), group[column].to_numpy()),
-                    "showSymbol": split == "heldout" and len(curves) <= MOST_MARKS,
+                    "showSymbol": kind == "solid" and len(curves) <= MOST_MARKS,
                     "symbolSize": 6,
                     "symbol": "diamond" if role.role == "control" else "circle",
-                    "lineStyle": {"type": kind, "width": 3 if split == "heldout" else 1.5},
+                    "lineStyle": {"type": kind, "width": 3 if kind == "solid" else 1.5},
                     "itemStyle": {"color": colour},
                     "color": colour,
                     "endLabel": {"show": False},
