@@ -98,7 +98,7 @@ def network(recipe: Recipe | Refit, data: Data) -> str:
         "Network",
         fitting,
         index=fitting.index(recipe.model) if recipe.model in fitting else 0,
-        key=f"network-{recipe.name}-{data.shape.side}",
+        key=f"network-{recipe.name}" + (f"-{data.side}" if data.name == "images" else ""),
         persist_state="session",
         help="The recipe's own small network, or any torchvision classifier by name. Those are "
         "large: on a CPU an epoch can take many minutes.",

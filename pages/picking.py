@@ -7,7 +7,7 @@ import streamlit as st
 
 from merge_core import places, queue
 from merge_core.errors import StoreError
-from merge_core.recipes import Comparison, Recipe
+from merge_core.recipes import Comparison, Recipe, Refit
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.comparisons import comparison_label, comparisons_of, pickable
 from merge_core.views.runs import run_label
@@ -154,6 +154,20 @@ def picked_training() -> RunSummary:
 def picked_summary() -> RunSummary:
     """The picked run where it is a merge; a page about merges ends with where to go otherwise."""
     run = picked_training()
+    if isinstance(run.recipe, Refit):
+        how = (
+            "its student starts from random channels of its teachers and imitates them"
+            if run.recipe.start == "random"
+            else "channels of its teachers were chosen by least squares and their readers refitted"
+        )
+        st.info(
+            f"This run merges without gates: {how}. This page is about merges whose gates learned "
+            f"what to keep. Its stages are on the page Overview; its first two teachers, merged in "
+            f"every way, on the page Methods.",
+            icon=":material/link:",
+        )
+        st.page_link("pages/overview.py", label="See its stages", icon=":material/home:")
+        st.stop()
     if not isinstance(run.recipe, Recipe):
         st.info(
             "This run ties networks together while they train; it has no gates and no cut, which "

@@ -4,7 +4,6 @@ Files of strangers: nothing is unpacked to disk, and no image is decoded before 
 """
 
 import io
-import os
 import warnings
 import zipfile
 from collections.abc import Iterator, Sequence
@@ -19,14 +18,11 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from merge_core.errors import DataError
+from merge_core.folders import files_below, parts
 
-ENDINGS = (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".ppm", ".pgm", ".tif", ".tiff", ".webp")
 FORMATS = ("JPEG", "PNG", "BMP", "GIF", "PPM", "TIFF", "WEBP")
 LARGEST_FILE = 64 * 2**20  # bytes
 LARGEST_IMAGE = 64 * 10**6  # pixels
-
-_TRAIN = ("train", "training")
-_TEST = ("test", "testing", "val", "valid", "validation")  # the first that is there
 
 
 class Files(Protocol):
@@ -42,11 +38,7 @@ class _Folder:
     root: Path
 
     def names(self) -> list[str]:
-        return [
-            (Path(directory) / file).relative_to(self.root).as_posix()
-            for directory, _, files in os.walk(self.root)
-            for file in files
-        ]
+        return list(files_below(self.root))
 
     def read(self, name: str) -> bytes:
         with (self.root / name).open("rb") as file:
@@ -150,9 +142,9 @@ def trees(files: Files, name: str, side: int) -> tuple[list[str], Tree, Tree | N
         DataError: there are no images, or not in folders of classes, or the test images have
             classes that the training images have not.
     """
-    parts = _parts(files.names(), name)
-    classes = sorted({label for _, label in parts[0]})
-    unknown = sorted({label for _, label in parts[1]} - set(classes))
+    found = parts(files.names(), name)
+    classes = sorted({label for _, label in found[0]})
+    unknown = sorted({label for _, label in found[1]} - set(classes))
     if unknown:
         raise DataError(
             f"{name!r} has the class {unknown[0]!r} only among its test images; give every class "
@@ -166,48 +158,6 @@ def trees(files: Files, name: str, side: int) -> tuple[list[str], Tree, Tree | N
             torch.tensor([number[label] for _, label in part], dtype=torch.int64),
             side,
         )
-        for part in parts
+        for part in found
     )
     return classes, learn, report if len(report.paths) else None
-
-
-def _parts(names: list[str], name: str) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
-    """(path, class) of the training and of the test images, sorted by path."""
-    images = [
-        (path, path.split("/"))
-        for path in sorted(names)
-        if path.lower().endswith(ENDINGS) and not _hidden(path)
-    ]
-    if not images:
-        raise DataError(
-            f"{name!r} holds no images; give a folder, or a zip file of one, in which every class "
-            f"has a folder with its images ({', '.join(ENDINGS)})."
-        )
-    around = 0
-    while len({folders[around] for _, folders in images}) == 1 and all(
-        len(folders) > around + 2 for _, folders in images
-    ):
-        around += 1
-    tops = {folders[around].lower() for _, folders in images if len(folders) > around + 1}
-    if tops.isdisjoint(_TRAIN):
-        return _labelled(images, around, name), []
-    test = next((part for part in _TEST if part in tops), None)
-    learn, report = (
-        [item for item in images if item[1][around].lower() in part]
-        for part in (_TRAIN, () if test is None else (test,))
-    )
-    return _labelled(learn, around + 1, name), _labelled(report, around + 1, name)
-
-
-def _labelled(images: list[tuple[str, list[str]]], depth: int, name: str) -> list[tuple[str, str]]:
-    for path, folders in images:
-        if len(folders) < depth + 2:
-            raise DataError(
-                f"The image {path!r} of {name!r} lies in no class's folder; put every image into "
-                f"a folder that is named after its class."
-            )
-    return [(path, folders[depth]) for path, folders in images]
-
-
-def _hidden(path: str) -> bool:
-    return any(part.startswith((".", "__MACOSX")) for part in path.split("/"))
