@@ -4,10 +4,12 @@ import re
 import time
 from collections.abc import Iterator
 
+import fake_runs
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from merge_core import launch
+from merge_core.events import EpochFinished
 from merge_core.presets import find_preset
 from merge_core.store import RunReader, Store
 
@@ -95,6 +97,75 @@ def test_steer_a_running_merge_fork_it_and_compare_the_two(
         assert means[0][:4] == means[1][:4]
         assert means[0][4:] != means[1][4:]
     expect(page.get_by_test_id("stException")).to_have_count(0)
+
+
+WATCHED = {
+    "evolution": ".st-key-evolution canvas",
+    "histogram": ".st-key-histogram canvas",
+    "commands": ".st-key-steer-pause button",
+    "table": ".st-key-gate-table-fold canvas",
+    "schedule": ".schedule svg",
+    "number": "input[aria-label='growth g']",
+}
+"""What must not be made anew while the chart moves: its name → where it is."""
+WATCH = """watched => {
+    window.remounts = [];
+    window.nodes = {};
+    for (const [name, place] of Object.entries(watched)) {
+        const inside = (root) => root.querySelector(place) ?? [...root.querySelectorAll("*")]
+            .filter(each => each.shadowRoot).map(each => inside(each.shadowRoot)).find(Boolean);
+        window.nodes[name] = inside(document);
+        if (!window.nodes[name]) window.remounts.push(`${name} is not there`);
+    }
+    const told = changes => changes.forEach(change => change.removedNodes.forEach(gone => {
+        for (const [name, node] of Object.entries(window.nodes))
+            if (gone.contains(node)) window.remounts.push(`${name} was removed`);
+    }));
+    new MutationObserver(told).observe(document.body, { childList: true, subtree: true });
+}"""
+
+
+def test_updates_disturb_nothing(page: Page, address: str, store: Store) -> None:
+    """Zoom, selection, an open table and a number that is being typed survive five epochs."""
+    with fake_runs.running(store, "textures", "gates") as (name, writer):
+        events = fake_runs.events(find_preset("textures", "quick").recipe)
+        epochs = [e for e in events if isinstance(e, EpochFinished) and e.stage == "gates"]
+        page.goto(f"{address}/gates?run={name}&channel=conv1:A:3")
+        panel = page.locator(".st-key-steering")
+        expect(panel).to_contain_text("epoch 3 of 8", timeout=MINUTE)
+        first = page.get_by_role("slider", name="Epochs shown").first
+        first.press("ArrowRight")
+        expect(first).to_have_value("2")
+        settled(page)
+        page.get_by_text("The gates as a table").click()
+        expect(page.locator(".st-key-gate-table-fold canvas").first).to_be_visible()
+        page.get_by_text("Change λ or the learning rate of the gates").click()
+        start, growth = (page.get_by_role("spinbutton", name=each) for each in ("λ₀", "growth g"))
+        course = page.get_by_text("over 8 epochs of gates.")
+        before = course.inner_text()
+        start.fill("7.5")
+        start.press("Enter")
+        expect(course).not_to_have_text(before)
+        settled(page)
+        growth.fill("0.75")  # and not yet entered
+        page.evaluate(WATCH, WATCHED)
+        for event in epochs[2:7]:
+            writer.write(event)
+            expect(panel).to_contain_text(f"epoch {event.epoch} of 8")
+        assert page.evaluate("window.remounts") == []
+        connected = "Object.values(window.nodes).map(each => each.isConnected)"
+        assert page.evaluate(connected) == [True] * len(WATCHED)
+        expect(growth).to_be_focused()
+        expect(growth).to_have_value("0.75")
+        expect(start).to_have_value("7.5")
+        expect(page.get_by_text("The selected channel A 3 stands at")).to_be_visible()
+        expect(first).to_have_value("2")
+        writer.finish("stopped")
+
+
+def settled(page: Page) -> None:
+    """Wait until the server has nothing more to tell for the moment."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def used(reader: RunReader) -> list[float]:
