@@ -7,7 +7,9 @@ import psutil
 import torch
 from torch import Tensor
 
+from merge_core.data.decoded import IN_MEMORY, decoded
 from merge_core.data.splits import Dataset, Normalisation, Split, drawn
+from merge_core.data.trees import Tree
 from merge_core.errors import DataError
 from merge_core.recipes import Data
 
@@ -48,7 +50,8 @@ def divided(
 
     Sizes that are not given: the whole second pool for the test, a tenth of the first for the
     held-out split, and what is left for training. Without a second pool, a fifth of the first each
-    for held-out and test.
+    for held-out and test. Images in files that need more than `decoded.IN_MEMORY` are read from a
+    file of decoded ones; the numbers are the same.
 
     Raises:
         DataError: a pool has fewer examples than asked for, or they do not fit into memory.
@@ -58,7 +61,9 @@ def divided(
     heldout = data.heldout or max(count // (10 if own_test else 5), 1)
     test = data.test or own_test or max(count // 5, 1)
     train = data.train or max(count - heldout - (0 if own_test else test), 1)
-    _fits(data, train + heldout + test)
+    from_files = isinstance(learn, Tree) and _bytes(data, train + heldout + test) > IN_MEMORY
+    if not from_files:
+        _fits(data, train + heldout + test)
     if report is None:
         parts = drawn(count, (train, heldout, test), draws, data.name)
         pools = (learn, learn, learn)
@@ -67,17 +72,24 @@ def divided(
         parts += drawn(own_test, (test,), draws, data.name)
         pools = (learn, learn, report)
     normalisation = Normalisation.of(*statistics)
+    trees = {id(pool): pool for pool in pools if from_files and isinstance(pool, Tree)}
+    kept = {key: decoded(tree) for key, tree in trees.items()}
     return Dataset(
         *(
-            Split(pool.pixels(part), pool.labels[part], normalisation)
+            Split(kept[id(pool)], pool.labels[part], normalisation, part)
+            if id(pool) in kept
+            else Split(pool.pixels(part), pool.labels[part], normalisation)
             for pool, part in zip(pools, parts, strict=True)
         )
     )
 
 
+def _bytes(data: Data, examples: int) -> int:
+    return examples * data.shape.channels * data.shape.side**2
+
+
 def _fits(data: Data, examples: int) -> None:
-    shape = data.shape
-    needed = examples * shape.channels * shape.side**2  # a byte for each
+    shape, needed = data.shape, _bytes(data, examples)
     free = psutil.virtual_memory().available
     if needed > free:
         raise DataError(

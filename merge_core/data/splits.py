@@ -54,30 +54,37 @@ class Split:
         targets: `(n,)` int64 classes, `(n, 1)` float32 numbers, or `(n, classes)` float32
             probabilities of classes.
         normalisation: makes numbers of pixels.
+        rows: `(n,)` int64 where `stored` is a file mapped into memory that holds more examples: the
+            numbers of these. It stays where it is; what is looked at goes to the targets' device.
     """
 
     stored: Tensor
     targets: Tensor
     normalisation: Normalisation | None = None
+    rows: Tensor | None = None
 
     @property
     def inputs(self) -> Tensor:
         """What networks take, `(n, ...)` float32; made of all pixels each time it is asked for."""
-        if self.normalisation is None:
-            return self.stored
-        return self.normalisation.numbers(self.stored)
+        stored = self.stored
+        if self.rows is not None:
+            stored = stored[self.rows.cpu()].to(self.device)
+        return stored if self.normalisation is None else self.normalisation.numbers(stored)
 
     def __len__(self) -> int:
-        return len(self.stored)
+        return len(self.targets)
 
     @property
     def device(self) -> torch.device:
         """Where the examples lie."""
-        return self.stored.device
+        return self.targets.device
 
     def part(self, which: slice | Tensor) -> "Split":
         """Some of the examples, by a slice or by their numbers `(k,)` int64."""
-        return Split(self.stored[which], self.targets[which], self.normalisation)
+        targets = self.targets[which]
+        if self.rows is not None:
+            return Split(self.stored, targets, self.normalisation, self.rows[which])
+        return Split(self.stored[which], targets, self.normalisation)
 
     def batches(self, size: int) -> Iterator["Split"]:
         """All examples in order, `size` at a time; the last part may be smaller."""
@@ -87,6 +94,9 @@ class Split:
     def to(self, device: str) -> "Split":
         """The same examples on `device`."""
         normalisation = None if self.normalisation is None else self.normalisation.to(device)
+        if self.rows is not None:
+            rows, targets = self.rows.to(device), self.targets.to(device)
+            return Split(self.stored, targets, normalisation, rows)
         return Split(self.stored.to(device), self.targets.to(device), normalisation)
 
 

@@ -32,6 +32,10 @@ class Files(Protocol):
 
     def read(self, name: str) -> bytes: ...
 
+    def stamp(self, name: str) -> str:
+        """Differs where the file has been changed."""
+        ...
+
 
 @dataclass(frozen=True)
 class _Folder:
@@ -44,6 +48,10 @@ class _Folder:
         with (self.root / name).open("rb") as file:
             return file.read(LARGEST_FILE + 1)
 
+    def stamp(self, name: str) -> str:
+        found = (self.root / name).stat()
+        return f"{found.st_size} {found.st_mtime_ns}"
+
 
 @dataclass(frozen=True)
 class _Zip:
@@ -55,6 +63,10 @@ class _Zip:
     def read(self, name: str) -> bytes:
         with self.archive.open(name) as file:
             return file.read(LARGEST_FILE + 1)
+
+    def stamp(self, name: str) -> str:
+        found = self.archive.getinfo(name)
+        return f"{found.file_size} {found.CRC}"
 
 
 @contextmanager

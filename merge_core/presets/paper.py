@@ -163,6 +163,7 @@ PAPER: tuple[Preset[Recipe], ...] = (
         ),
         title="ImageNet, ResNet18, as in the paper",
         story="The paper's own settings: 150 epochs in all, from a folder "
-        "imagenet with train and val in the data directory. All images must fit into memory.",
+        "imagenet with train and val in the data directory. The decoded images, about 190 GB, are "
+        "kept in a file under NETWELD_HOME.",
     ),
 )
