@@ -24,6 +24,7 @@ from typing import Literal
 import psutil
 
 from merge_core import owners
+from merge_core.clocks import SteadyClock
 from merge_core.errors import StoreError
 from merge_core.store import Store, Turns, key_of
 from merge_core.store.databases import RunLock, held
@@ -179,6 +180,7 @@ class Carrier:
     def __init__(self, table: Path, asked: Asked) -> None:
         self._table = table
         self._written = 0.0
+        self._clock = SteadyClock()
         try:
             folder(table).mkdir(parents=True, exist_ok=True)
             self._lock = RunLock(folder(table))
@@ -193,7 +195,7 @@ class Carrier:
             asked=asked,
             state="running",
             pid=os.getpid(),
-            started=time.time(),
+            started=self._clock.now(),
         )
         self._write()
 
@@ -212,7 +214,7 @@ class Carrier:
         state: State = "waiting" if waits else "running"
         changed = state != self._progress.state
         if changed:
-            self._progress = replace(self._progress, started=time.time())
+            self._progress = replace(self._progress, started=self._clock.now())
         self._progress = replace(self._progress, state=state, fraction=fraction, left=left)
         if changed or time.monotonic() - self._written > _SECONDS:
             self._write()

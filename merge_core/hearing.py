@@ -191,7 +191,7 @@ class Ears:
                 step=self._writer.step,
                 refused=refused,
                 words=text,
-                time=time.time(),
+                time=self._writer.now(),
             )
         )
 
@@ -217,7 +217,7 @@ class Ears:
                 step=(steer.epoch - 1) * per_epoch,
                 refused=False,
                 words=words(steer),
-                time=time.time(),
+                time=self._writer.now(),
             ),
             steered,
         )

@@ -12,10 +12,13 @@ from made_up_run import recipe as made_up_recipe
 from test_worker_killed import TINY
 
 from merge_core import bench_survival, launch, owners, queue
+from merge_core.carriers import Asked, Carrier, progress_of
 from merge_core.events import EpochFinished, StageStarted
+from merge_core.hearing import Ears
 from merge_core.owners import Visitor
 from merge_core.presets import find_preset
 from merge_core.store import Store, Turns
+from merge_core.views.steerable import steerable
 
 JUMPS = (0.0, 3600.0, -86400.0)
 CUSTOMISED = f"""
@@ -140,3 +143,38 @@ def test_shares_of_a_queue_stay_fair(store: Store, monkeypatch: pytest.MonkeyPat
         first = queue.crowd(store).next()
         assert first is not None
         assert first.owner == "ada"
+
+
+def test_a_lab_begins_when_it_does(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However the clock was set since its process came."""
+    came, began = time.time(), time.monotonic()
+    asked = Asked(seed=0, n=1, device="cpu", data="", workers=1)
+    carrier = Carrier(store.home / "labs" / "some.jsonl", asked)
+    for number, jump in enumerate(JUMPS[1:]):
+        set_clock(monkeypatch, came + jump)
+        carrier.report(0.0, None, waits=number == 0)
+        told = progress_of(carrier.table)
+        assert told is not None
+        assert told.state == ("waiting", "running")[number]
+        assert came <= told.started <= came + time.monotonic() - began + 0.1
+    carrier.end("stopped")
+
+
+@pytest.mark.parametrize("jump", JUMPS)
+def test_a_run_that_goes_epoch_by_epoch_is_known_as_such(
+    store: Store, monkeypatch: pytest.MonkeyPatch, jump: float
+) -> None:
+    """Only the commands of this session count, and the clock may have been set since it began."""
+    name, real = store.create(made_up_recipe(), "cpu"), time.time()
+    with store.writer(name) as writer, store.open(name) as reader:
+        set_clock(monkeypatch, real + jump)
+        command = store.command(name, "step")
+        ears = Ears(
+            store, writer, name, reader.recipe, 0, keep=lambda event: None, check=lambda: None
+        )
+        ears.obey()
+        (answer,) = reader.answers()
+        found = steerable(store, reader)
+        assert found is not None
+        assert (answer.command, found.stepping) == (command, True)
+        writer.finish("stopped")

@@ -13,6 +13,7 @@ from typing import Any, Literal, Self
 
 import numpy as np
 
+from merge_core.clocks import SteadyClock
 from merge_core.errors import StoreError
 from merge_core.events import (
     Arrays,
@@ -73,8 +74,7 @@ class RunWriter:
             if isinstance(error, OSError):
                 raise _unwritable(name, error) from error
             raise
-        # One look at the clock for a session: when it is set while we work, no time gets lost.
-        self._began, self._steady = time.time(), time.monotonic()
+        self._clock = SteadyClock()
         self._lock = threading.Lock()
         self._planned: dict[str, int] = {}
         self._pause_counted: float | None = None
@@ -104,9 +104,9 @@ class RunWriter:
             self._database.close()
             self._held.release()
 
-    def _now(self) -> float:
-        """Seconds since the epoch by a clock that nobody can set."""
-        return self._began + time.monotonic() - self._steady
+    def now(self) -> float:
+        """Seconds since the epoch, by a clock that stays steady for as long as the run is held."""
+        return self._clock.now()
 
     @contextmanager
     def _transaction(self) -> Iterator[sqlite3.Connection]:
@@ -152,7 +152,7 @@ class RunWriter:
                     origin = f"{row['stage']}, epoch {row['epoch']}"
                 else:
                     origin = f"the end of {over['stage']}" if over else "the start"
-            now = self._now()
+            now = self.now()
             # A killed process could not write its end: its last sign of life stands for it.
             database.execute(
                 "UPDATE sessions SET ended = (SELECT heartbeat FROM status) WHERE ended IS NULL"
@@ -210,7 +210,7 @@ class RunWriter:
             )
 
     def _started(self, event: StageStarted) -> None:
-        now = self._now()
+        now = self.now()
         with self._transaction() as database:
             row = database.execute(
                 "SELECT epochs, steps FROM stages WHERE stage = ?", (event.stage,)
@@ -236,7 +236,7 @@ class RunWriter:
     def _at(self, database: sqlite3.Connection, stage: str, step: int) -> None:
         self.stage, self.step = stage, step
         database.execute(
-            "UPDATE status SET stage = ?, step = ?, heartbeat = ?", (stage, step, self._now())
+            "UPDATE status SET stage = ?, step = ?, heartbeat = ?", (stage, step, self.now())
         )
 
     def _epoch(self, event: EpochFinished) -> None:
@@ -276,7 +276,7 @@ class RunWriter:
             if stored:
                 database.execute(
                     "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, NULL)",
-                    (event.stage, *stored, self._now(), event.stage),
+                    (event.stage, *stored, self.now(), event.stage),
                 )
             database.executemany(
                 "INSERT OR REPLACE INTO scores VALUES (?, ?, ?, ?)",
@@ -288,7 +288,7 @@ class RunWriter:
             )
             database.execute(
                 "UPDATE stages SET finished = ?, seconds = ?, facts = ? WHERE stage = ?",
-                (self._now(), event.seconds, json.dumps(dict(event.facts)), event.stage),
+                (self.now(), event.seconds, json.dumps(dict(event.facts)), event.stage),
             )
             database.executemany(
                 "INSERT OR IGNORE INTO facts VALUES (?, ?)",
@@ -317,7 +317,7 @@ class RunWriter:
             old = self._unnamed(
                 database,
                 "INSERT OR REPLACE INTO artifacts VALUES (?, ?, ?, ?, ?, ?, ?)",
-                *[(name, *stored, self._now(), stage, epoch) for name in names],
+                *[(name, *stored, self.now(), stage, epoch) for name in names],
             )
         for each in old:
             (self._directory / each).unlink(missing_ok=True)
@@ -348,19 +348,19 @@ class RunWriter:
     def heartbeat(self) -> None:
         """Say that the worker is alive."""
         with self._transaction() as database:
-            database.execute("UPDATE status SET heartbeat = ?", (self._now(),))
+            database.execute("UPDATE status SET heartbeat = ?", (self.now(),))
             self._count_pause(database)
 
     def pause(self) -> None:
         """Say that the worker waits until it is told to go on."""
         with self._transaction() as database:
-            database.execute("UPDATE status SET state = 'paused', heartbeat = ?", (self._now(),))
+            database.execute("UPDATE status SET state = 'paused', heartbeat = ?", (self.now(),))
             self._pause_counted = time.monotonic()
 
     def go_on(self) -> None:
         """Say that the pause is over."""
         with self._transaction() as database:
-            database.execute("UPDATE status SET state = 'running', heartbeat = ?", (self._now(),))
+            database.execute("UPDATE status SET state = 'running', heartbeat = ?", (self.now(),))
             self._count_pause(database)
             self._pause_counted = None
 
@@ -406,7 +406,7 @@ class RunWriter:
 
     def finish(self, state: Literal["finished", "stopped", "failed"], message: str = "") -> None:
         """End the session: the last thing that a worker writes."""
-        now = self._now()
+        now = self.now()
         with self._transaction() as database:
             database.execute(
                 "UPDATE status SET state = ?, message = ?, heartbeat = ?", (state, message, now)
