@@ -23,6 +23,7 @@ from merge_core.views.runs import (
     stage_table,
 )
 from merge_core.views.settings import with_settings
+from merge_core.views.steering import marker_frame
 from pages import (
     deleting,
     living,
@@ -40,6 +41,7 @@ OFFERED: tuple[Preset[Experiment], ...] = (*PRESETS, *OURS, *TIED)
 """What can be started here."""
 PAYS = "**Merge, or train one network on?**"
 """Begins what a teacher's learning curve advises."""
+ASKED = "Dotted: what was asked of the run, with a sign as on the page Gates."
 
 
 def choose() -> tuple[Experiment | None, str]:
@@ -190,7 +192,7 @@ def progress() -> None:
         if summary.state == "finished":
             after(summary, reader)
         living.progress(summary, reader)
-        curves = curve_frame(reader)
+        curves, markers = curve_frame(reader), marker_frame(reader)
         stages, checked = stage_frame(reader), checks(reader)
         advised = advice_now(reader)
     if checked:
@@ -206,7 +208,7 @@ def progress() -> None:
             )
             log = st.toggle("Logarithmic scale", value=metric == "loss", key=f"curve-log-{metric}")
         showing.echarts(
-            learning_curves(curves, quantity, log=log),
+            learning_curves(curves, quantity, log=log, markers=markers),
             key="curves",
             height=380,
             alt=f"Learning curves: {quantity} of every trained stage over the run's epochs",
@@ -217,7 +219,9 @@ def progress() -> None:
             else f"Full lines with marks: {quantity} on held-out examples. Dashed: on training "
             f"examples."
         )
-        st.caption(f"{lines} Seed {summary.recipe.seed}, {summary.device}.")
+        st.caption(
+            f"{lines} {ASKED if len(markers) else ''} Seed {summary.recipe.seed}, {summary.device}."
+        )
     if advised:
         st.caption(f"{PAYS} {advised}")
     if not stages.empty:

@@ -4,18 +4,22 @@ import dataclasses
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
+import pandas as pd
 import pytest
 from made_up_run import made_up, recipe
 
 from merge_core import hearing, worker
 from merge_core.errors import StoreError
 from merge_core.events import EpochFinished, Event
+from merge_core.plots.curves import learning_curves
 from merge_core.recipes import Recipe
 from merge_core.schedules import Closing, Constant
 from merge_core.steering import NewSchedule, NewSeed
 from merge_core.store import ForkPoint, Store
 from merge_core.views import steering as views
+from merge_core.views.runs import curve_frame
 
 EPOCHS = 6
 FIRST = Constant(weight=1.0)
@@ -97,6 +101,38 @@ def test_markers_stand_where_commands_take_effect(store: Store):
         ("rate", 2.0, 20, True),
         ("stop", 5.0, 50, False),
     ]
+
+
+@pytest.mark.parametrize("stage", ["teacher_b", "gates", "fine_tune"])
+def test_what_was_asked_in_any_stage_stands_on_the_axis_of_the_whole_run(store: Store, stage: str):
+    """Where the curves have the epoch after which it was answered."""
+    name = store.create(made(), "cpu")
+
+    def strategy(work: worker.Work) -> Iterator[Event]:
+        for event in made_up(work.resume):
+            if isinstance(event, EpochFinished) and (event.stage, event.epoch) == (stage, 2):
+                for verb in ("pause", "go"):
+                    store.command(name, verb)
+            yield event
+
+    worker.run(store, name, strategy)
+    with store.open(name) as reader:
+        curves, markers = curve_frame(reader), views.marker_frame(reader)
+    (place,) = curves[(curves["stage"] == stage) & (curves["epoch"] == 2)]["run_epoch"].tolist()
+    assert markers[["verb", "stage", "run_epoch"]].to_numpy().tolist() == [
+        ["pause", stage, place],
+        ["go", stage, place],
+    ]
+    for quantity in ("accuracy", "loss"):
+        option = learning_curves(curves, quantity, log=False, markers=markers)
+        (marks,) = [each["markLine"]["data"] for each in option["series"] if "markLine" in each]
+        assert [(each["xAxis"], each["label"]["formatter"]) for each in marks] == [(place, "‖ ▶")]
+        assert marks[0]["name"] == "paused; goes on"
+    assert not any("markLine" in each for each in _drawn(curves, markers.iloc[:0]))
+
+
+def _drawn(curves: pd.DataFrame, markers: pd.DataFrame) -> list[dict[str, Any]]:
+    return learning_curves(curves, "loss", log=False, markers=markers)["series"]
 
 
 def test_what_came_with_the_recipe_has_a_marker_too(store: Store):

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from merge_core.plots.style import stage_colour
+from merge_core.plots.commands import moments
+from merge_core.plots.style import NEUTRAL, stage_colour
 from merge_core.stages import STAGE_BY_KEY
 
 Option = dict[str, Any]
@@ -31,7 +32,9 @@ def _axis(name: str, *, log: bool) -> Option:
     return axis | ({"type": "log", "logBase": 2} if log else {"type": "value"})
 
 
-def learning_curves(curves: pd.DataFrame, quantity: str, *, log: bool) -> Option:
+def learning_curves(
+    curves: pd.DataFrame, quantity: str, *, log: bool, markers: pd.DataFrame | None = None
+) -> Option:
     """A quantity per stage over the epochs of the whole run.
 
     Args:
@@ -39,8 +42,10 @@ def learning_curves(curves: pd.DataFrame, quantity: str, *, log: bool) -> Option
         quantity: "accuracy" or "loss", held-out as a full line and training as a dashed one, or
             "distance", of networks that are tied together.
         log: a logarithmic scale.
+        markers: what was asked of the run, `merge_core.views.steering.marker_frame`; each answer
+            is an upright line with a sign where it took effect.
     """
-    series = []
+    series: list[Option] = []
     for stage, group in curves.groupby("stage", sort=False):
         role = STAGE_BY_KEY[str(stage)]
         colour = stage_colour(role.key, role.role)
@@ -63,6 +68,8 @@ def learning_curves(curves: pd.DataFrame, quantity: str, *, log: bool) -> Option
                     "tooltip": {"valueFormatter": "%.4f"},
                 }
             )
+    if series and markers is not None and len(markers):
+        series[0]["markLine"] = _upright(markers)
     return {
         "animation": False,
         "toolbox": TOOLBOX,
@@ -79,4 +86,22 @@ def learning_curves(curves: pd.DataFrame, quantity: str, *, log: bool) -> Option
         },
         "yAxis": _axis(quantity, log=log),
         "series": series,
+    }
+
+
+def _upright(markers: pd.DataFrame) -> Option:
+    """A line for every moment at which commands took effect, with their signs on top."""
+    rows = [{str(key): value for key, value in row.items()} for row in markers.to_dict("records")]
+    return {
+        "symbol": "none",
+        "lineStyle": {"type": "dotted", "color": NEUTRAL, "width": 1.5},
+        "tooltip": {"formatter": "{b}", "extraCssText": "max-width:320px;white-space:normal"},
+        "data": [
+            {
+                "xAxis": each.place,
+                "name": each.words,
+                "label": {"formatter": each.signs, "position": "end", "color": NEUTRAL},
+            }
+            for each in moments((float(row["run_epoch"]), row) for row in rows)
+        ],
     }

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from merge_core.plots.commands import Moment, moments
 from merge_core.plots.curves import MOST_LINES, TOOLBOX, pairs
 from merge_core.plots.style import CIVIDIS, ENSEMBLE, NEUTRAL, SELECTED
 
@@ -15,19 +16,6 @@ MOST_CELLS = 6_000
 """Cells of a heat map that a browser draws without a pause."""
 FORKS = "checkpoints"
 """The series whose marks are the epochs that a run can be forked from."""
-SIGNS = {
-    "pause": "‖",
-    "step": "1",
-    "go": "▶",
-    "stop": "■",
-    "cut": "✂",
-    "lambda": "λ",
-    "rate": "η",
-    "seed": "s",
-}
-"""A sign for each verb of a command or kind of change."""
-_REFUSED = "✗"
-_CHANGES = ("lambda", "rate", "cut", "seed")
 _LEFT, _RIGHT = 64, 84
 
 
@@ -269,34 +257,28 @@ def _weights(steered: Steered) -> list[Option]:
     ]
 
 
-def _marks(markers: pd.DataFrame, first: int, last: int) -> list[tuple[float, str, str, bool]]:
-    """Place, signs, words and whether numbers change: one for each moment with commands."""
-    moments: dict[float, list[dict[str, Any]]] = {}
-    for row in markers.to_dict("records"):
-        place = float(row["epoch"]) + 0.5
-        if row["stage"] == "gates" and first - 0.5 <= place <= last + 0.5:
-            moments.setdefault(place, []).append(row)
-    found = []
-    for place, rows in sorted(moments.items()):
-        signs = [_REFUSED if row["refused"] else SIGNS[str(row["verb"])] for row in rows]
-        words = [f"refused: {row['words']}" if row["refused"] else row["words"] for row in rows]
-        changes = [row["verb"] in _CHANGES and not row["refused"] for row in rows]
-        found.append((place, " ".join(dict.fromkeys(signs)), "; ".join(words), any(changes)))
-    return found
+def _marks(markers: pd.DataFrame, first: int, last: int) -> list[Moment]:
+    """The moments of the gate stage with commands that are in sight."""
+    placed = [(float(row["epoch"]) + 0.5, row) for row in markers.to_dict("records")]
+    return moments(
+        (place, {str(key): value for key, value in row.items()})
+        for place, row in placed
+        if row["stage"] == "gates" and first - 0.5 <= place <= last + 0.5
+    )
 
 
-def _changes(marked: list[tuple[float, str, str, bool]]) -> Option:
+def _changes(marked: list[Moment]) -> Option:
     """Upright lines in the panel of λ where numbers were changed."""
     return {
         "silent": True,
         "symbol": "none",
         "label": {"show": False},
         "lineStyle": {"type": "solid", "color": NEUTRAL, "width": 1.5},
-        "data": [{"xAxis": x} for x, _, _, changes in marked if changes],
+        "data": [{"xAxis": each.place} for each in marked if each.changes],
     }
 
 
-def _commands(marked: list[tuple[float, str, str, bool]]) -> Option:
+def _commands(marked: list[Moment]) -> Option:
     """The signs of the commands."""
     return {
         "type": "scatter",
@@ -310,12 +292,17 @@ def _commands(marked: list[tuple[float, str, str, bool]]) -> Option:
         "labelLayout": {"hideOverlap": False},
         "data": [
             {
-                "name": words,
-                "value": [x, "commands"],
-                "label": {"show": True, "formatter": signs, "color": "#FFFFFF", "fontSize": 13},
-                "symbolSize": [10 + 11 * (signs.count(" ") + 1), 18],
+                "name": each.words,
+                "value": [each.place, "commands"],
+                "label": {
+                    "show": True,
+                    "formatter": each.signs,
+                    "color": "#FFFFFF",
+                    "fontSize": 13,
+                },
+                "symbolSize": [10 + 11 * (each.signs.count(" ") + 1), 18],
             }
-            for x, signs, words, _ in marked
+            for each in marked
         ],
     }
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import dataclass
+from itertools import accumulate
 
 import pandas as pd
 
@@ -101,11 +102,15 @@ def marker_frame(reader: RunReader) -> pd.DataFrame:
 
     Columns: command (id; 0 for a change that came with the recipe), verb, stage, epoch (done when
     it takes effect, may be fractional: where its mark stands on the time axis of its stage; NaN
-    before the first stage and in stages without epochs), step, words, refused, time (NaN with the
-    recipe).
+    before the first stage and in stages without epochs), run_epoch (the same over the whole run,
+    where such a stage begins), step, words, refused, time (NaN with the recipe).
     """
-    columns = ["command", "verb", "stage", "epoch", "step", "words", "refused", "time"]
-    lengths = {row["stage"]: (row["steps"], row["epochs"]) for row in reader.plan()}
+    columns = [
+        "command", "verb", "stage", "epoch", "run_epoch", "step", "words", "refused", "time",
+    ]  # fmt: skip
+    plan = reader.plan()
+    lengths = {row["stage"]: (row["steps"], row["epochs"]) for row in plan}
+    before = dict(zip(lengths, accumulate((r["epochs"] for r in plan), initial=0), strict=False))
     rows = []
     answered = []
     for answer in reader.answers():
@@ -129,7 +134,12 @@ def marker_frame(reader: RunReader) -> pd.DataFrame:
         )
     stage = gate_stage(reader)
     given = [_given(steer, stage) for steer in _unanswered(stage, answered)] if stage else []
-    return pd.DataFrame([*given, *rows], columns=columns)
+    found = pd.DataFrame([*given, *rows], columns=columns)
+    found["run_epoch"] = [
+        before.get(row, 0) + (0.0 if math.isnan(epoch) else epoch)
+        for row, epoch in zip(found["stage"].tolist(), found["epoch"].tolist(), strict=True)
+    ]
+    return found
 
 
 def _unanswered(stage: GateStage, answered: list[str]) -> list[Steer]:
