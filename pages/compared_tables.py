@@ -103,7 +103,8 @@ def work(table: Table) -> None:
     """How far a table is, and the buttons that steer it."""
     told = table.progress
     if table.sample:
-        st.caption(f"This table came with netweld; it was made on {when(table)}.")
+        made = f"; it is of {day}" if (day := when(table)) else ""
+        st.caption(f"This table came with netweld{made}.")
     elif told is not None and table.running:
         left = "" if told.left is None else f" · about {duration(told.left)} left"
         carried.at_work(

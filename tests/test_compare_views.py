@@ -5,6 +5,7 @@ import shlex
 from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import fake_tables
@@ -26,6 +27,7 @@ from merge_core.views.compare import (
     read_table,
     readable,
     table_files,
+    when,
 )
 from merge_core.views.evidence import (
     FEWEST,
@@ -232,6 +234,14 @@ def test_the_command_makes_the_same_recipe() -> None:
 def test_the_command_of_a_table(tmp_path: Path) -> None:
     said = command(table(tmp_path))
     assert said == "netweld table sine --preset quick --n 6 --budget epochs"
+
+
+def test_the_day_of_a_table_is_that_of_its_work_and_not_of_its_file(tmp_path: Path) -> None:
+    found = table(tmp_path)
+    noon = datetime(2024, 5, 6, 12).timestamp()
+    sessions = tuple(replace(fake_tables.SESSION, started=at) for at in (noon, noon - 86_400))
+    assert when(replace(found, sessions=sessions)) == "2024-05-06"
+    assert when(replace(found, sessions=())) == ""
 
 
 def test_files_that_are_no_tables_are_left_out(tmp_path: Path) -> None:

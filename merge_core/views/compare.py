@@ -257,5 +257,9 @@ def _text(value: object) -> str:
 
 
 def when(table: Table) -> str:
-    """The day of the last row."""
-    return datetime.fromtimestamp(table.path.stat().st_mtime).strftime("%Y-%m-%d %H:%M")
+    """The day on which work on it began for the last time; empty where that was not written down.
+
+    Not the file's own: that of a table which came with netweld is of whoever unpacked it.
+    """
+    started = [session.started for session in table.sessions]
+    return datetime.fromtimestamp(max(started)).strftime("%Y-%m-%d") if started else ""
