@@ -1,5 +1,6 @@
 """The shapes of data, and the architectures that fit them (no torch)."""
 
+import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -80,6 +81,14 @@ TORCHVISION: tuple[str, ...] = (
     "wide_resnet101_2",
 )
 """Every classifier of torchvision, by torchvision's own names."""
+
+
+_FACTORY = re.compile(r"[A-Za-z_]\w*(\.[A-Za-z_]\w*)*:[A-Za-z_]\w*(\.[A-Za-z_]\w*)*", re.ASCII)
+
+
+def is_factory(model: str) -> bool:
+    """Whether a name is that of a person's own network, `package.module:factory`."""
+    return _FACTORY.fullmatch(model) is not None
 
 
 def architectures_for(shape: Shape) -> tuple[str, ...]:

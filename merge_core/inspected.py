@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import IO
 
 from merge_core import places, processes
-from merge_core.architectures import TORCHVISION
+from merge_core.architectures import TORCHVISION, is_factory
 from merge_core.description import Description
 from merge_core.errors import GraphError, StoreError
 
@@ -192,7 +192,7 @@ def check_name(model: str) -> None:
     Raises:
         GraphError: says what comes near.
     """
-    if ":" in model and _NAME.fullmatch(model):
+    if is_factory(model):
         return
     if model not in TORCHVISION:
         near = difflib.get_close_matches(model, TORCHVISION, n=3)

@@ -7,14 +7,12 @@ error and exit status 2.
 """
 
 import copy
-import importlib
 import json
 import os
 import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,6 +23,7 @@ from merge_core.channels import ChannelGraph, check, concatenate, flops, select,
 from merge_core.channels.rebuild import named_tensors, rebuild
 from merge_core.description import Cost, Description
 from merge_core.errors import GraphError, NetweldError
+from merge_core.models.own import from_factory, look_in, said
 
 
 def describe(
@@ -179,26 +178,8 @@ def build(model: str) -> nn.Module:
     """
     if ":" not in model:
         return randomised(_classifier(model))
-    module, _, factory = model.partition(":")
-    sys.path.insert(0, str(Path.cwd()))  # a person's own file, as `python file.py` would find it
-    try:
-        made: Any = importlib.import_module(module)
-        for part in factory.split("."):
-            made = getattr(made, part)
-        network = made()
-    except NetweldError:
-        raise
-    except Exception as error:
-        raise GraphError(
-            f"{model!r} cannot be called ({said(error)}); give the module and the function or "
-            f"class in it that makes the network without arguments, as in 'mynets.small:make'."
-        ) from error
-    if not isinstance(network, nn.Module):
-        raise GraphError(
-            f"{model!r} made a {type(network).__name__}, but a torch.nn.Module is expected; "
-            f"return the network itself."
-        )
-    return randomised(network)
+    look_in(Path.cwd())
+    return randomised(from_factory(model))
 
 
 def _classifier(name: str) -> nn.Module:
@@ -226,12 +207,6 @@ def randomised(model: nn.Module) -> nn.Module:
                 elif tensor.dim() < 2 or not tensor.any():
                     tensor.add_(0.2 * (noise - 0.3))
     return model
-
-
-def said(error: Exception) -> str:
-    """An error of somebody else's code in one line."""
-    first = str(error).strip().partition("\n")[0].rstrip(".")
-    return f"{type(error).__name__}: {first}" if first else type(error).__name__
 
 
 def inspect(model: str, shape: tuple[int, ...], batch: int) -> Description:

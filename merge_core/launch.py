@@ -8,8 +8,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from merge_core import carriers, queue
+from merge_core.architectures import is_factory
 from merge_core.errors import StoreError
-from merge_core.recipes import Experiment
+from merge_core.recipes import Comparison, Experiment
 from merge_core.store import Store, file_of, kind_of
 
 DEVICES = ("auto", "cpu", "cuda", "mps")
@@ -22,6 +23,7 @@ def begin(
     device: str = "auto",
     data: Path | None = None,
     inputs: Sequence[Path] = (),
+    code: Path | None = None,
 ) -> tuple[str, list[str]]:
     """Create a run and let it wait for its turn.
 
@@ -31,6 +33,8 @@ def begin(
         device: one of `DEVICES`.
         data: where data sets lie.
         inputs: the file of each teacher of a comparison; they are copied.
+        code: the folder in which the worker finds a person's own network, `package.module:factory`.
+            A comparison of a run finds it where the run does.
 
     Returns:
         The run's name, and the runs that could be started at once: it is among them or waits.
@@ -39,7 +43,12 @@ def begin(
         StoreError: an input cannot be read, or the store cannot be written.
         RecipeError: the recipe's name cannot be part of a run's name.
     """
-    name = store.create(recipe, device, inputs)
+    if not is_factory(recipe.model):
+        code = None
+    elif isinstance(recipe, Comparison) and recipe.of:
+        with store.open(recipe.of) as reader:
+            code = reader.code
+    name = store.create(recipe, device, inputs, code)
     return name, start(store, name, data)
 
 

@@ -49,6 +49,7 @@ class Work:
         device: the device asked for.
         resume: what an interrupted run already has.
         inputs: the files that were given to the run.
+        code: the folder in which a person's own network is found; None where the run has none.
         note: where to note facts about the run.
         pulse: to be called with the headway in the middle of a long computation, where no event
             can be yielded; it raises when the run shall stop.
@@ -58,6 +59,7 @@ class Work:
     device: str
     resume: Resume | None
     inputs: tuple[Path, ...]
+    code: Path | None
     note: Note
     pulse: Callable[[Progress], None]
     steering: Callable[[], Steering]
@@ -72,7 +74,10 @@ def carry_out(work: Work) -> Iterator[Event]:
     import torch
 
     from merge_core.devices import resolve
+    from merge_core.models.own import look_in
 
+    if work.code is not None:
+        look_in(work.code)
     device = resolve(work.device)
     work.note("device", device)
     work.note("threads", torch.get_num_threads())
@@ -265,6 +270,7 @@ def _work(
                 device=reader.facts()["device_asked"],
                 resume=reader.resume() if writer.resumed else None,
                 inputs=tuple(reader.inputs()),
+                code=reader.code,
                 note=writer.fact,
                 pulse=_pulse(writer, ears),
                 steering=steering,

@@ -54,6 +54,10 @@ class Scales(nn.Module):
         """`(batch or 1, size)` for every space; a subclass computes them."""
         raise NotImplementedError
 
+    def forward(self, value: Tensor) -> Tensor:
+        """The value itself: an `nn.Sequential` runs all of its children, this one, too."""
+        return value
+
     def attach(self, model: nn.Module) -> nn.Module:
         """Let the network carry these scales; returns the network.
 

@@ -104,7 +104,7 @@ def merge(
     chosen = preset_of(recipe, preset).recipe.changed({"seed": seed, **pairs(settings or [])})
     _require_device(device)
     store = Store()
-    name, started = launch.begin(store, chosen, device, data)
+    name, started = launch.begin(store, chosen, device, data, code=Path.cwd())
     say_begun(name, started)
     if no_wait:
         typer.echo(f"Look at it with `netweld show {name}`, or in the dashboard.")
@@ -133,7 +133,11 @@ def compare(
         typer.Option("--teacher", help="A checkpoint instead; twice or more.", metavar="FILE"),
     ] = None,
     model: Annotated[
-        str | None, typer.Option(help="The architecture of the checkpoints.", metavar="MODEL")
+        str | None,
+        typer.Option(
+            help="The architecture of the checkpoints; package.module:factory for your own.",
+            metavar="MODEL",
+        ),
     ] = None,
     data: Annotated[
         str | None,
@@ -170,7 +174,7 @@ def compare(
         examples=examples,
         settings=pairs(settings or []),
     )
-    name, started = launch.begin(store, recipe, device, directory, files)
+    name, started = launch.begin(store, recipe, device, directory, files, Path.cwd())
     say_begun(name, started)
     if no_wait:
         typer.echo(f"Look at it with `netweld show {name}`, or in the dashboard.")

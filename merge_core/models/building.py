@@ -9,9 +9,10 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from merge_core.architectures import SHAPES, TORCHVISION, Shape
+from merge_core.architectures import SHAPES, TORCHVISION, Shape, is_factory
 from merge_core.errors import RecipeError, StoreError
 from merge_core.models.cifar import CifarResNet, CifarVGG
+from merge_core.models.own import fitting
 from merge_core.models.small import DigitsCNN, LeNet, PatchCNN, SineMLP
 from merge_core.recipes import from_json
 
@@ -34,22 +35,26 @@ def build(name: str, seed: int, shape: Shape | None = None) -> nn.Module:
     """A freshly initialised network; the global random state is left as it was.
 
     Args:
-        name: of one of our own networks, or of a torchvision classifier, which is given the classes
-            and, where it starts by shrinking small images, a stem for them.
+        name: of one of our own networks; or of a torchvision classifier, which is given the classes
+            and, where it starts by shrinking small images, a stem for them; or of a person's own,
+            `package.module:factory`, which is imported and taken as it is.
         seed: decides every initial weight.
         shape: of the examples, as `recipe.data.shape` says; None for those that our network was
             made for, and for a torchvision classifier those of `photos`.
 
     Raises:
         RecipeError: there is no such architecture, or it cannot take images of this size.
+        GraphError: a person's own network cannot be made, or does not fit.
     """
-    if name not in MODELS and name not in TORCHVISION:
+    if name not in MODELS and name not in TORCHVISION and not is_factory(name):
         raise RecipeError(
             f"There is no model {name!r}; choose one of {', '.join(MODELS)} or the name of a "
             f"torchvision classifier such as 'resnet18'."
         )
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
+        if is_factory(name):
+            return fitting(name, shape or SHAPES["photos"])
         if name in TORCHVISION:
             return _torchvision(name, shape or SHAPES["photos"])
         if shape is None or shape.side == 0:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Self
 
-from merge_core.architectures import architectures_for
+from merge_core.architectures import architectures_for, is_factory
 from merge_core.errors import RecipeError
 from merge_core.recipes.parts import Data, require
 from merge_core.recipes.reading import build, replaced
@@ -33,11 +33,12 @@ class Experiment:
             0 <= self.seed < 2**31, "seed", self.seed, "a seed is a whole number from 0 to 2³¹−1"
         )
         fitting = architectures_for(self.data.shape)
-        if self.model not in fitting:
+        if self.model not in fitting and not is_factory(self.model):
             near = difflib.get_close_matches(self.model, fitting, n=1) or fitting[:1]
             raise RecipeError(
                 f"The recipe got model={self.model!r}, but the data set {self.data.name!r} needs "
-                f"one of {len(fitting)} that fit it; choose for example {near[0]!r}."
+                f"one of {len(fitting)} that fit it; choose for example {near[0]!r}, or name a "
+                f"network of your own as package.module:factory."
             )
 
     @property

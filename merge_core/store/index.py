@@ -66,13 +66,20 @@ class Store:
         self._samples = places.samples() if samples is None else samples
         self._index = self.home / "index.sqlite"
 
-    def create(self, recipe: Experiment, device: str, inputs: Sequence[Path] = ()) -> str:
+    def create(
+        self,
+        recipe: Experiment,
+        device: str,
+        inputs: Sequence[Path] = (),
+        code: Path | None = None,
+    ) -> str:
         """Enter a new run in the index; returns its name. Starting its worker comes after.
 
         Args:
             recipe: its settings.
             device: the device asked for.
             inputs: the file of each teacher of a comparison; they are copied.
+            code: the folder in which a person's own network is found.
 
         Raises:
             StoreError: an input cannot be read, or the home directory cannot be written.
@@ -104,6 +111,8 @@ class Store:
                 }
                 if copies:
                     facts["inputs"] = copies
+                if code is not None:
+                    facts["code"] = str(code)
                 database.execute("BEGIN")
                 database.executemany(
                     "INSERT INTO facts VALUES (?, ?)",

@@ -105,6 +105,12 @@ class RunReader:
         return [self.directory / INPUTS / file for file in self.facts().get("inputs", [])]
 
     @property
+    def code(self) -> Path | None:
+        """The folder in which the run's own network is found; None where it has none."""
+        folder = self.facts().get("code")
+        return Path(folder) if folder else None
+
+    @property
     def device(self) -> str:
         """The device that the run uses, once known; before, the one that was asked for."""
         facts = self.facts()
