@@ -127,3 +127,6 @@ def test_the_stages_of_several_ways_share_their_places() -> None:
     ]
     axis = stage_lines(ways, "test", "accuracy").to_dict()["layout"]["xaxis"]
     assert list(axis["ticktext"]) == ["A", "B", "Tuned", "Cut"]
+    apart = Way(key="ours", title="c", scores=pd.DataFrame({"C": [0.1], "D": [0.1]}))
+    axis = stage_lines([ways[0], apart], "test", "accuracy").to_dict()["layout"]["xaxis"]
+    assert list(axis["ticktext"]) == ["A", "Cut", "C", "D"]

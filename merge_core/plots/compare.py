@@ -293,8 +293,9 @@ def _in_order(ways: Sequence[Way]) -> list[str]:
     """The stages of all ways, each once; one that a way adds stands where the way has it."""
     found: list[str] = []
     for way in ways:
-        at = 0
-        for title in map(str, way.scores.columns):
+        titles = [str(title) for title in way.scores.columns]
+        at = 0 if set(titles) & {*found} else len(found)
+        for title in titles:
             if title not in found:
                 found.insert(at, title)
             at = found.index(title) + 1
