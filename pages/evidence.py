@@ -18,7 +18,7 @@ from merge_core.views.evidence import (
 )
 from merge_core.views.latex import latex_table
 from merge_core.views.learned import class_frame, class_summaries, curves
-from merge_core.views.repeated import Picked
+from merge_core.views.repeated import RETURNED, Picked
 from merge_core.views.scored import SPLITS, score_frame, spreads
 from pages import showing
 
@@ -47,12 +47,17 @@ class Choice:
 
 def choices(scored: Table | Picked) -> Choice:
     """Which kind is compared with the others, on which split; what the cameras save."""
-    if st.session_state.get("first") not in scored.strategies:
-        st.session_state.pop("first", None)
+    keys = scored.strategies
+    returned = [number for number, key in enumerate(keys) if key.endswith(f":{RETURNED}")]
+    # With other choices it is another widget: a browser keeps showing what was chosen before.
+    mark = "first" if isinstance(scored, Table) else f"first-{'-'.join(keys)}"
+    if st.session_state.get(mark) not in keys:
+        st.session_state.pop(mark, None)
     with st.container(horizontal=True, vertical_alignment="bottom"):
         first = st.selectbox(
-            "Compare", scored.strategies, format_func=scored.titles.__getitem__, key="first",
-            width=260, help="This one minus each of the others, repetition by repetition.",
+            "Compare", keys, index=returned[0] if returned else 0, key=mark, width=260,
+            format_func=scored.titles.__getitem__,
+            help="This one minus each of the others, repetition by repetition.",
         )  # fmt: skip
         split = st.segmented_control(
             "Scores on", SPLITS, format_func=SPLITS.__getitem__, default="test", required=True,

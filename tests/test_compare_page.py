@@ -128,7 +128,9 @@ def test_stored_runs_have_the_views_of_tables(store: Store) -> None:
     app.segmented_control(key="view").set_value("stages").run()
     assert not app.exception
     assert charts(app)[-1] == "scatter"
-    app.selectbox(key="first").set_value("0:trained_on").run()
+    (first,) = (box for box in app.selectbox if box.label == "Compare")
+    assert first.value == "0:returned"
+    first.set_value("0:trained_on").run()
     assert "Control: teacher A trained on, minus each other" in words(app)
     app.multiselect(key="compared-runs").set_value([]).run()
     assert "Choose one run or more" in words(app)
