@@ -150,7 +150,10 @@ def _moved(key: str, epochs: int) -> None:
     moved = st.session_state[f"{key}-curve"]["points"]
     if moved:
         points = tuple((min(epoch / epochs, 1.0), float(weight)) for epoch, weight in moved)
-        _restart(key, Points(points=points))
+        try:
+            _restart(key, Points(points=points))
+        except RecipeError as error:  # the curve that they are taken from is beyond what λ may be
+            st.toast(str(error), icon=":material/error:", duration="long")
 
 
 def _numbers(base: Schedule, key: str) -> Schedule:
@@ -256,11 +259,11 @@ def _curve(
         },
         on_points_change=partial(_moved, key, epochs),
     )
-    how = (
-        "Dashed, because the gates will set it: λ as expected."
-        if isinstance(chosen, Closing)
-        else "Drag a point, or move it with the arrow keys; double-click to add or remove one."
-    )
+    how = "Drag a point, or move it with the arrow keys; double-click to add or remove one."
+    if isinstance(chosen, Closing):
+        how = "Dashed, because the gates will set it: λ as expected."
+    elif not isinstance(chosen, Points):
+        how += " That makes it a schedule of points, which begins where this one is."
     st.caption(f"{words} over {epochs} epochs of gates. {how}")
 
 

@@ -147,7 +147,7 @@ def test_updates_disturb_nothing(page: Page, address: str, store: Store) -> None
         start.press("Enter")
         expect(course).not_to_have_text(before)
         settled(page)
-        growth.fill("0.75")  # and not yet entered
+        growth.fill("0.35")  # and not yet entered
         page.evaluate(WATCH, WATCHED)
         for event in epochs[2:7]:
             writer.write(event)
@@ -156,11 +156,36 @@ def test_updates_disturb_nothing(page: Page, address: str, store: Store) -> None
         connected = "Object.values(window.nodes).map(each => each.isConnected)"
         assert page.evaluate(connected) == [True] * len(WATCHED)
         expect(growth).to_be_focused()
-        expect(growth).to_have_value("0.75")
+        expect(growth).to_have_value("0.35")
         expect(start).to_have_value("7.5")
         expect(page.get_by_text("The selected channel A 3 stands at")).to_be_visible()
         expect(first).to_have_value("2")
+        before = course.inner_text()
+        growth.press("Enter")
+        expect(course).not_to_have_text(before)
+        move_a_point(page)
         writer.finish("stopped")
+
+
+def move_a_point(page: Page) -> None:
+    """Any kind of schedule has points to take hold of; the others stay where the curve was."""
+    kind = page.get_by_role("combobox", name="λ schedule")
+    expect(kind).to_have_value("Growth law")
+    points = page.get_by_role("slider", name=re.compile(r"^Point \d of 6$"))
+    expect(points).to_have_count(6)
+    before = weights_of(page)
+    points.nth(3).press("Shift+ArrowDown")
+    expect(kind).to_have_value("Points")
+    expect(points).to_have_count(6)
+    after = weights_of(page)
+    assert after[3] < 0.9 * before[3]
+    assert [*after[:3], *after[4:]] == pytest.approx([*before[:3], *before[4:]])
+
+
+def weights_of(page: Page) -> list[float]:
+    """λ at the points of the editor."""
+    points = page.get_by_role("slider", name=re.compile(r"^Point \d of 6$"))
+    return points.evaluate_all("all => all.map(each => Number(each.ariaValueNow))")
 
 
 def settled(page: Page) -> None:
