@@ -63,9 +63,13 @@ def preset_ours(preset: Preset[Recipe], cost: float) -> Preset[Refit]:
     """
     recipe = preset.recipe
     total = 2 * recipe.teacher.epochs + recipe.fine_tune.epochs + cost * recipe.gating.epochs
+    how = (
+        "channels chosen by least squares instead of gates, the output refitted"
+        if recipe.metric == "loss"
+        else "imitated together by a student that starts from random channels of theirs"
+    )
     return Preset(
         recipe=ours(recipe, total),
         title=f"{preset.title.removesuffix(', as in the paper')}, without gates",
-        story="More teachers, channels chosen by least squares instead of gates, fine-tuned on "
-        f"what the teachers give together, for the work of the preset {recipe.preset}.",
+        story=f"More teachers, {how}, for the work of the preset {recipe.preset}.",
     )
