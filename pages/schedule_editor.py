@@ -136,12 +136,17 @@ def _restart(key: str, schedule: Schedule) -> None:
 def _change_kind(key: str, begin: float, past: Past | None) -> None:
     """Go on with another kind, between the same ends."""
     kind = st.session_state[f"{key}-kind-{st.session_state[f'{key}-version']}"]
-    schedule = as_kind(kind, st.session_state[f"{key}-now"])
-    if isinstance(schedule, Closing) and past is not None and begin < schedule.half:
-        mean = float(np.mean([each.mean() for each in past.opened.values()]))
-        schedule = Closing(begin=begin, opening=min(max(mean, 0.5), 1.0))
-    elif isinstance(schedule, Points) and begin > 0:
-        schedule = Points(points=_handles(st.session_state[f"{key}-now"], begin))
+    now: Schedule = st.session_state[f"{key}-now"]
+    try:
+        schedule = as_kind(kind, now)
+        if isinstance(schedule, Closing) and past is not None and begin < schedule.half:
+            mean = float(np.mean([each.mean() for each in past.opened.values()]))
+            schedule = Closing(begin=begin, opening=min(max(mean, 0.5), 1.0))
+        elif isinstance(schedule, Points) and begin > 0:
+            schedule = Points(points=_handles(now, begin))
+    except RecipeError as error:  # the curve at hand is beyond what λ may be
+        st.toast(str(error), icon=":material/error:", duration="long")
+        schedule = now
     _restart(key, schedule)
 
 

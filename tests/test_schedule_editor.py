@@ -87,6 +87,16 @@ def test_points_follow_the_curve_that_they_come_from() -> None:
     )
 
 
+@pytest.mark.parametrize("past", [False, True])
+def test_a_curve_beyond_what_lambda_may_be_stays_of_its_kind(past: bool) -> None:
+    app = started(past=past)
+    app.number_input(key="editor-0-growth").set_value(900.0).run()
+    law = chosen(app)
+    choose(app, "points")
+    assert chosen(app) == law
+    assert "at most 1000" in app.toast[0].value
+
+
 def test_a_schedule_that_does_harm_is_warned_of() -> None:
     app = started()
     assert not app.warning
