@@ -23,7 +23,6 @@ from merge_core.errors import DataError, DivergedError, GraphError
 
 _APART = 16  # numbers between two rows, so that not all begin in the same place of the cache
 _FIRST = 32  # examples of the first batch whose mean is near enough to the mean of all
-_AT_ONCE = 2**20  # numbers that are shifted and summed while they are still in the cache
 _GROUPS = 8  # of samples; threads share several products better than one with few rows
 _LONG = 4  # times as many samples as rows in a group: with fewer, one product is faster
 
@@ -286,7 +285,6 @@ class _Sums:
         self.count = 0
         self.rows = torch.empty(0)  # one batch, (networks * size, examples, ...)
         self.groups = 1  # in which its samples are multiplied
-        self.step = 1  # examples that are shifted at once
         self.shift = torch.empty(0)  # (networks * size,), the mean of the first examples
         self.total = torch.empty(0)  # (networks * size,) float64, of rows
         self.products = torch.empty(0)  # (networks * size, networks * size) float64
@@ -296,7 +294,7 @@ class _Sums:
         if network == 0:
             self._make_room(value)
         mine = slice(network * self.size, (network + 1) * self.size)
-        rows, shift, total = self.rows[mine], self.shift[mine], self.total[mine]
+        rows, shift = self.rows[mine], self.shift[mine]
         samples = tuple(range(1, value.dim()))
         if self.count == 0:
             shift.copy_(value[:, :_FIRST].mean(samples, dtype=shift.dtype))
@@ -305,9 +303,7 @@ class _Sums:
                 f"The networks read {self.space!r} with the shapes {tuple(rows.shape)} and "
                 f"{tuple(value.shape)}; give networks of one architecture."
             )
-        middle = shift.view(-1, *[1] * len(samples))
-        for part, room in zip(value.split(self.step, 1), rows.split(self.step, 1), strict=True):
-            total += torch.sub(part, middle, out=room).sum(samples).to(total.device)
+        torch.sub(value, shift.view(-1, *[1] * len(samples)), out=rows)
         if network == self.networks - 1:
             self._add()
 
@@ -324,7 +320,6 @@ class _Sums:
         if self.rows.shape[1:] == shape:
             return
         samples = shape.numel()
-        self.step = max(1, _AT_ONCE * len(value[0]) // value.numel())
         if value.stride(0) == 1:
             self.rows = self.shift.new_empty(*shape, height).movedim(-1, 0)
         else:
@@ -335,6 +330,7 @@ class _Sums:
 
     def _add(self) -> None:
         samples = self.rows.flatten(1)
+        self.total += samples.sum(1).to(self.total.device)
         groups = samples.unflatten(1, (self.groups, -1)).transpose(0, 1)
         for product in torch.bmm(groups, groups.mT).to(self.products.device):
             self.products += product

@@ -209,6 +209,7 @@ class _Worker:
     ) -> None:
         self.planned: float | None = None
         self.done = 0.0
+        self.listener: threading.Thread | None = None
         self.complaints = TemporaryFile()  # noqa: SIM115 (closed by `stop`)
         self.process = subprocess.Popen(
             [sys.executable, "-P", "-m", module, json.dumps(asked)],
@@ -221,11 +222,16 @@ class _Worker:
             start_new_session=True,  # Ctrl-C reaches this process only, which stops it
         )
 
-    def tell(self, lines: "SimpleQueue[tuple[_Worker, dict | None]]") -> None:
-        """Put what it says into the queue, and None at its end."""
+    def listen(self, lines: "SimpleQueue[tuple[_Worker, dict | None]]") -> None:
+        """Have what it says put into the queue, and None at its end."""
+        self.listener = threading.Thread(target=self._tell, args=(lines,), daemon=True)
+        self.listener.start()
+
+    def _tell(self, lines: "SimpleQueue[tuple[_Worker, dict | None]]") -> None:
         assert self.process.stdout is not None
         for line in self.process.stdout:
-            lines.put((self, json.loads(line)))
+            if line.endswith("\n"):  # whoever is killed may leave half a line
+                lines.put((self, json.loads(line)))
         lines.put((self, None))
 
     def stop(self) -> None:
@@ -233,6 +239,8 @@ class _Worker:
         if self.process.poll() is None:
             self.process.terminate()
         self.process.wait()
+        if self.listener is not None:
+            self.listener.join()  # it still reads what was said last
         if self.process.stdout is not None:
             self.process.stdout.close()
         self.complaints.close()
@@ -249,16 +257,12 @@ def _listened(
 ) -> Iterator[Headway]:
     """What the workers say as it comes, until every one has ended."""
     lines: SimpleQueue[tuple[_Worker, dict | None]] = SimpleQueue()
-    listeners = [
-        threading.Thread(target=worker.tell, args=(lines,), daemon=True) for worker in running
-    ]
-    for listener in listeners:
-        listener.start()
+    for worker in running:
+        worker.listen(lines)
     working, rows, begun = len(running), 0, None
     while working:
         worker, said = lines.get()
         if said is None:
-            listeners[running.index(worker)].join()
             working -= 1
             if worker.process.wait():
                 raise NetweldError(f"A worker failed: {worker.last_words()}")

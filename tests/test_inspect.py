@@ -7,7 +7,7 @@ import pytest
 from torchvision import models
 from torchvision.models import list_models
 
-from merge_core import inspected
+from merge_core import inspected, inspection
 from merge_core.architectures import TORCHVISION
 from merge_core.cli import main
 from merge_core.errors import GraphError, StoreError
@@ -62,39 +62,45 @@ def test_a_network_in_a_persons_own_file(
     home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert inspected.names() == []
-    assert netweld(monkeypatch, "inspect", "mine:small", "--input", "4") == 0
+    assert netweld(monkeypatch, "inspect", "mine:Twice", "--input", "4", "--full") == 0
     out = capsys.readouterr().out
     assert "1 channel space to merge, 2 fixed" in out
+    assert "left, right" in out, "all readers are named"
     assert "Big student" in out
     assert "Permuting any channel changes the output by" in out
-    assert inspected.names() == ["mine:small"]
-    assert inspected.read("mine:small").teacher.parameters == 4 * 6 + 6 + 12 + 12 + 2
-    assert [path.name for path in (home / "inspections").iterdir()] == ["mine-small.json"]
+    assert inspected.names() == ["mine:Twice"]
+    assert inspected.read("mine:Twice").teacher.parameters == 4 * 6 + 6 + 2 * (12 + 2)
+    assert [path.name for path in (home / "inspections").iterdir()] == ["mine-Twice.json"]
+
+
+def test_what_cannot_be_inspected_is_one_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert netweld(monkeypatch, "inspect", "mine:Odd", "--input", "4") == 2
+    out, error = capsys.readouterr()
+    assert out == ""
+    assert "cumsum" in error
+    assert error.count("\n") == 1
+    assert inspected.names() == []
 
 
 @pytest.mark.parametrize(
-    ("arguments", "words"),
+    ("model", "words"),
     [
-        ("mine:Odd --input 4", "cumsum"),
-        ("mine:small --input 5", "--input"),
+        ("mine:small", "with --input"),
         ("mine:nothing", "made a int"),
         ("mine:missing", "cannot be called"),
         ("absent:make", "No module named 'absent'"),
     ],
 )
-def test_what_cannot_be_inspected_is_one_sentence(
-    home: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
-    arguments: str,
-    words: str,
+def test_what_is_no_network_for_the_input_is_a_sentence(
+    home: Path, monkeypatch: pytest.MonkeyPatch, model: str, words: str
 ) -> None:
-    assert netweld(monkeypatch, "inspect", *arguments.split()) == 2
-    out, error = capsys.readouterr()
-    assert out == ""
-    assert words in error
-    assert error.count("\n") == 1
-    assert inspected.names() == []
+    """In this process, which a refusal does not end."""
+    monkeypatch.syspath_prepend(str(home.parent))
+    monkeypatch.delitem(sys.modules, "mine", raising=False)
+    with pytest.raises(GraphError, match=words):
+        inspection.inspect(model, (5,), 4)
 
 
 @pytest.mark.parametrize(
@@ -122,13 +128,6 @@ def test_wrong_names_are_refused_before_a_process_starts(
     assert out == ""
     assert words in error
     assert error.count("\n") == 1
-
-
-def test_all_writers_and_readers_are_named_in_full(
-    home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert netweld(monkeypatch, "inspect", "mine:Twice", "--input", "4", "--full") == 0
-    assert "left, right" in capsys.readouterr().out
 
 
 def test_a_process_that_dies_is_a_sentence(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
