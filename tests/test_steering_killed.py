@@ -59,7 +59,7 @@ def mortal(commands, last, later):
             yield event
     return strategy
 
-import torch  # once for all sessions
+import torch, torch._dynamo  # which an optimiser loads at its first step; once for all sessions
 from merge_core import strategies
 ends = []
 for plan in PLANS:
