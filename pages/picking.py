@@ -137,17 +137,34 @@ def picked_run() -> RunSummary:
     return found[0]
 
 
+STAGES = ("pages/overview.py", "See its stages", ":material/home:")
+"""Where the stages of any run are: a page, its link's words and icon."""
+
+
+def _elsewhere(why: str, icon: str, link: tuple[str, str, str]) -> NoReturn:
+    """End the page: say why it has nothing to show of the picked run, and where there is something.
+
+    Args:
+        why: in sentences.
+        icon: of what is said.
+        link: a page, the words and the icon of the link to it.
+    """
+    st.info(why, icon=icon)
+    page, label, mark = link
+    st.page_link(page, label=label, icon=mark)
+    st.stop()
+
+
 def picked_training() -> RunSummary:
     """The picked run where it trains networks; the page ends with where to go otherwise."""
     run = picked_run()
     if isinstance(run.recipe, Comparison):
-        st.info(
+        _elsewhere(
             "This run compares trained networks from files; it has no gates and no cut of its own. "
             "Its results are on the page Methods.",
-            icon=":material/compare_arrows:",
+            ":material/compare_arrows:",
+            ("pages/methods.py", "See the methods", ":material/compare_arrows:"),
         )
-        st.page_link("pages/methods.py", label="See the methods", icon=":material/compare_arrows:")
-        st.stop()
     return run
 
 
@@ -160,22 +177,20 @@ def picked_summary() -> RunSummary:
             if run.recipe.start == "random"
             else "channels of its teachers were chosen by least squares and their readers refitted"
         )
-        st.info(
+        _elsewhere(
             f"This run merges without gates: {how}. This page is about merges whose gates learned "
             f"what to keep. Its stages are on the page Overview; its first two teachers, merged in "
             f"every way, on the page Methods.",
-            icon=":material/link:",
+            ":material/link:",
+            STAGES,
         )
-        st.page_link("pages/overview.py", label="See its stages", icon=":material/home:")
-        st.stop()
     if not isinstance(run.recipe, Recipe):
-        st.info(
+        _elsewhere(
             "This run ties networks together while they train; it has no gates and no cut, which "
             "this page is about. Its stages are on the page Overview.",
-            icon=":material/link:",
+            ":material/link:",
+            STAGES,
         )
-        st.page_link("pages/overview.py", label="See its stages", icon=":material/home:")
-        st.stop()
     return run
 
 

@@ -34,7 +34,7 @@ def browser() -> Iterator[Browser]:
 def page(browser: Browser) -> Iterator[Page]:
     """A wide window of its own."""
     context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    context.set_default_timeout(20_000)
+    context.set_default_timeout(60_000)  # a busy machine is slow, not wrong
     yield context.new_page()
     context.close()
 

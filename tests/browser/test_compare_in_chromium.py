@@ -1,22 +1,12 @@
 """The page Compare in a real Chromium."""
 
-from collections.abc import Iterator
-
 import fake_tables
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from merge_core.store import Store
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
-    context.set_default_timeout(60_000)
-    yield context.new_page()
-    context.close()
 
 
 def test_a_table_is_drawn_and_the_address_names_it(page: Page, address: str, store: Store) -> None:
