@@ -19,6 +19,7 @@ from torch.overrides import TorchFunctionMode
 
 from merge_core.channels import ChannelGraph
 from merge_core.channels.rebuild import named_tensors
+from merge_core.devices import laid_out, layout_for
 from merge_core.errors import DataError, DivergedError, GraphError
 
 _APART = 16  # numbers between two rows, so that not all begin in the same place of the cache
@@ -130,10 +131,12 @@ def _observed(
         _Reader(network, graph, places, lambda at, value, t=t: sums[at].put(t, value))
         for t, network in enumerate(networks)
     ]
+    layout = layout_for(networks[0])
     with _evaluating(networks):
         for batch in batches:
+            inputs = laid_out(batch, layout)
             for network, mode in zip(networks, modes, strict=True):
-                mode.run(network, batch)
+                mode.run(network, inputs)
     return {at: each.moments() for at, each in sums.items()}
 
 

@@ -26,11 +26,11 @@ from torch.profiler import ProfilerActivity, profile
 from merge_core import inspected
 from merge_core.channels import concatenate, select, trace
 from merge_core.channels.rebuild import named_tensors
+from merge_core.devices import laid_out, layout_for
 from merge_core.gates import gate
 from merge_core.inspection import build
 from merge_core.models import MODELS
 from merge_core.queue import SMALL
-from merge_core.training import layout_for
 
 TRACE_GOAL, TRACE_SECONDS, MEMORY_GOAL, GATES_GOAL = 3.0, 3.0, 1.1, 1.15
 _SECONDS_OF_STEPS = 6.0
@@ -135,7 +135,7 @@ def gated_step(model: nn.Module, example: Tensor, repeats: int, at_least: float 
     graph = trace(model, example)
     big = concatenate([model, model], graph)
     big_graph = trace(big, example)
-    example = example.contiguous(memory_format=layout_for(big))
+    example = laid_out(example, layout_for(big))
     draws = torch.Generator().manual_seed(0)
     gated = gate(big, big_graph, start=3.0, spread=0.01, draws=draws).train()
     plain = torch.optim.SGD(big.parameters(), lr=1e-3, momentum=0.9)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from merge_core.data import Split
+from merge_core.devices import laid_out, layout_for
 from merge_core.errors import DivergedError
 from merge_core.events import Arrays, EpochFinished, Progress
 from merge_core.recipes import Training
@@ -25,7 +26,6 @@ PROGRESS_SECONDS = 0.25
 _EVALUATION_BATCH = 1024
 WARM_UP = 2
 """Epochs in which the learning rate rises from nothing, where it does."""
-_SMALL_FILTERS = 2**19
 
 
 class Companion(Protocol):
@@ -140,19 +140,6 @@ def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
     return functional.cross_entropy(outputs, targets)
 
 
-def layout_for(network: nn.Module) -> torch.memory_format:
-    """The layout of images in memory that lets the network learn from them fastest.
-
-    On a processor channels last makes a step of MobileNet v2 1.3 times as fast, of ResNet20 1.15
-    times and of the small networks up to 1.1 times, but of VGG11 and ResNet18, whose convolutions
-    are large, 0.8 times. Only inputs are laid out, and what follows from them: weights stay as they
-    are, so that nothing depends on what a network was used for before.
-    """
-    filters = (weight.numel() for weight in network.parameters() if weight.dim() == 4)
-    small = max(filters, default=0) <= _SMALL_FILTERS
-    return torch.channels_last if small else torch.contiguous_format
-
-
 @torch.no_grad()
 def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
     """Loss, and for classes accuracy, of the network on a whole split, in eval mode.
@@ -254,9 +241,7 @@ class Course:
         for group in self.optimizer.param_groups:
             if not group.get("fixed"):
                 group["lr"] = self.rate
-        inputs = job.augment(batch.inputs, job.draws)
-        if inputs.dim() == 4:
-            inputs = inputs.contiguous(memory_format=self._layout)
+        inputs = laid_out(job.augment(batch.inputs, job.draws), self._layout)
         outputs = job.network(inputs)
         loss = loss_of(outputs, batch.targets)
         self.optimizer.zero_grad(set_to_none=True)
