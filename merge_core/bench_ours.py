@@ -1,244 +1,77 @@
-"""What each part of the preset `ours` is good for on `sine`: one thing changed at a time.
+"""What each part of the preset `ours` is good for: one thing changed at a time.
 
-    python -P -m merge_core.bench_ours REPETITIONS SEED
+    python -P -m merge_core.bench_ours RECIPE PRESET REPETITIONS SEED
 
-Trains the preset and its changes at the budget of the sine row of Table 1 (preset `paper`, equal
-FLOPs), all repetitions of a change together, and prints a Markdown table of held-out losses. They
-have chosen the preset, so take seeds that no table has. What is changed keeps the budget: fewer
-teachers train longer. Needs torch.
+Trains the preset and its changes at the budget that a table of the recipe has at equal FLOPs, and
+prints a Markdown table of held-out scores. They have chosen the preset, so take seeds that no table
+has. Needs torch.
 """
 
-import dataclasses
-import math
 import statistics
 import sys
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Literal
+from collections.abc import Iterator, Sequence
 
 import torch
-from torch import nn
 
-from merge_core.channels import ChannelGraph, concatenate, select, trace
-from merge_core.channels.rebuild import named_tensors
-from merge_core.errors import DivergedError
-from merge_core.methods.least_squares import reduced
+from merge_core import places
+from merge_core.ablations import classes, numbers
 from merge_core.presets import find_preset
-from merge_core.presets.ours import ours
-from merge_core.recipes import Refit
-from merge_core.refits.outputs import output_fitted
-from merge_core.refits.selecting import RIDGE, refitted, selected
-from merge_core.refits.strategy import RefitRun
-from merge_core.similarity import unit_norms
+from merge_core.recipes import Recipe
 from merge_core.tables import Block
-from merge_core.tables.ours import taught, tuned
 from merge_core.views.evidence import difference_text, interval
+from merge_core.views.runs import score_text
 from merge_core.views.scored import seeds_text
 
-Rule = Literal["targets", "teachers", "weights", "random"]
-"""What channels are chosen for: what they tell of the targets, or of the teachers' mean; or the
-largest weights in × out; or by lot."""
-Way = Literal["selected", "tuned", "refitted"]
-"""The networks on the way, of which the best on held-out is taken."""
 
-
-def _same(recipe: Refit) -> Refit:
-    return recipe
-
-
-def _teachers(count: int) -> Callable[[Refit], Refit]:
-    """So many teachers, trained for as many epochs together."""
-
-    def change(recipe: Refit) -> Refit:
-        epochs = recipe.teachers * recipe.teacher.epochs // count
-        return dataclasses.replace(recipe, teachers=count, teacher=recipe.teacher.over(epochs))
-
-    return change
-
-
-def _tuning(factor: float) -> Callable[[Refit], Refit]:
-    """Fine-tuning at another learning rate."""
-
-    def change(recipe: Refit) -> Refit:
-        rate = factor * recipe.fine_tune.learning_rate
-        tuning = dataclasses.replace(recipe.fine_tune, learning_rate=rate)
-        return dataclasses.replace(recipe, fine_tune=tuning)
-
-    return change
-
-
-def _shorter_teachers(recipe: Refit) -> Refit:
-    """Half of the teachers' epochs go to fine-tuning."""
-    half = recipe.teacher.epochs // 2
-    more = recipe.teachers * (recipe.teacher.epochs - half)
-    return dataclasses.replace(
-        recipe,
-        teacher=recipe.teacher.over(half),
-        fine_tune=recipe.fine_tune.over(recipe.fine_tune.epochs + more),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class Change:
-    """The preset with one thing changed.
-
-    Attributes:
-        title: the words in the table.
-        of: the recipe, from the preset's.
-        rule: what channels are chosen for.
-        ridge: of choosing and of the first fit of the output layer.
-        ways: the networks of which the best on held-out is taken.
-    """
-
-    title: str
-    of: Callable[[Refit], Refit] = _same
-    rule: Rule = "targets"
-    ridge: float = RIDGE
-    ways: tuple[Way, ...] = ("selected", "tuned", "refitted")
-
-
-CHANGES = (
-    Change(title="`ours`: 4 teachers, channels for the targets, rate × 0.3, refitted"),
-    Change(title="3 teachers", of=_teachers(3)),
-    Change(title="2 teachers", of=_teachers(2)),
-    Change(title="teachers half as long, fine-tuning longer", of=_shorter_teachers),
-    Change(title="channels for the teachers' mean", rule="teachers"),
-    Change(title="channels with the largest weights", rule="weights"),
-    Change(title="random channels", rule="random"),
-    Change(title="regularisation 100 times as strong", ridge=100 * RIDGE),
-    Change(title="regularisation a hundredth", ridge=RIDGE / 100),
-    Change(title="fine-tuned at the teachers' rate", of=_tuning(1 / 0.3)),
-    Change(title="fine-tuned at a tenth of the rate", of=_tuning(0.1)),
-    Change(title="output not refitted at the end", ways=("selected", "tuned")),
-    Change(title="not fine-tuned at all", ways=("selected",)),
-)
-"""The preset first, then what is changed."""
-
-
-@torch.no_grad()
-def student(run: RefitRun, graph: ChannelGraph, rule: Rule, ridge: float) -> nn.Module:
-    """The student of a run's teachers before it is fine-tuned, its output fitted to the targets."""
-    setting, some = run.setting, run.data.train.part(slice(run.recipe.examples))
-    if rule == "random":
-        return selected(run.teachers, graph, setting, random=True).student
-    big = concatenate(run.teachers, graph)
-    big_graph = trace(big, setting.example)
-    if rule == "weights":
-        # The output is refitted anyway, so only the order of the channels counts.
-        (space,) = graph.free
-        norms = unit_norms(big_graph, named_tensors(big), space.name)
-        kept = torch.stack(norms).prod(0).topk(space.size).indices.sort().values
-        made = select(big, big_graph, {space.name: kept})
-    else:
-        if rule == "targets":
-            big = output_fitted(big, some, ridge)
-        made = reduced(big, big_graph, run.teachers, graph, setting, ridge).network
-    return output_fitted(made, some, ridge)
-
-
-class Trained:
-    """The repetitions of every change; what several changes share is trained once."""
-
-    def __init__(self, block: Block) -> None:
-        self.block = block
-        self.recipe = ours(block.recipe, block.epochs.long)
-        self._taught: dict[tuple[int, int], list[RefitRun]] = {}
-        self._ways: dict[object, list[dict[Way, float]]] = {}
-
-    def losses(self, change: Change) -> list[float]:
-        """The held-out loss of the best way, in every repetition."""
-        recipe = change.of(self.recipe)
-        key = (recipe, change.rule, change.ridge)
-        if key not in self._ways:
-            self._ways[key] = self._made(recipe, change)
-        return [min(each.get(way, math.inf) for way in change.ways) for each in self._ways[key]]
-
-    def _made(self, recipe: Refit, change: Change) -> list[dict[Way, float]]:
-        runs = self._with_teachers(recipe)
-        graph, train = self.block.graph, runs[0].data.train
-        assert train.targets.dtype != torch.int64, "only numbers are fitted in closed form"
-        firsts = [student(run, graph, change.rule, change.ridge) for run in runs]
-        found: list[dict[Way, float]] = []
-        for it, run, first, end in zip(
-            self.block.all, runs, firsts, self._tuned(runs, firsts), strict=True
-        ):
-            losses: dict[Way, float] = {"selected": it.heldout(first)}
-            if end is not None:
-                losses["tuned"] = it.heldout(end)
-                losses["refitted"] = it.heldout(refitted(end, run.data.train)[0])
-            found.append(losses)
-        return found
-
-    def _with_teachers(self, recipe: Refit) -> list[RefitRun]:
-        """Runs of a recipe; those with the same teachers share them."""
-        key = (recipe.teachers, recipe.teacher.epochs)
-        if key not in self._taught:
-            self._taught[key] = taught(self.block, recipe)
-        runs = []
-        for it, other in zip(self.block.all, self._taught[key], strict=True):
-            run = RefitRun(
-                dataclasses.replace(recipe, seed=it.recipe.seed), it.device, it.data, None
-            )
-            run.teachers = other.teachers
-            runs.append(run)
-        return runs
-
-    def _tuned(
-        self, runs: Sequence[RefitRun], firsts: Sequence[nn.Module]
-    ) -> list[nn.Module] | list[nn.Module | None]:
-        """The fine-tuned students; None where the loss of one did not stay finite."""
-        try:
-            return tuned(self.block, runs, "tuned", firsts)
-        except DivergedError:
-            return [self._alone(run, first) for run, first in zip(runs, firsts, strict=True)]
-
-    def _alone(self, run: RefitRun, first: nn.Module) -> nn.Module | None:
-        try:
-            return tuned(self.block, [run], "tuned", [first])[0]
-        except DivergedError:
-            return None
-
-
-def line(change: Change, losses: Sequence[float], usual: Sequence[float]) -> str:
+def line(title: str, scores: Sequence[float], usual: Sequence[float] | None, metric: str) -> str:
     """A row of the table: the spread, and the paired difference to the preset.
 
     Args:
-        change: what is changed.
-        losses: of every repetition.
-        usual: those of the preset.
+        title: what is changed.
+        scores: of every repetition.
+        usual: those of the preset; None in its own row.
+        metric: of the scores, "loss" or "accuracy".
     """
-    cells = [change.title, *(f"{of(losses):.4f}" for of in (statistics.fmean, statistics.median))]
-    cells += [f"{min(losses):.4f}", f"{max(losses):.4f}"]
-    values = tuple(mine - other for mine, other in zip(losses, usual, strict=True))
-    if change is not CHANGES[0]:
-        mean = interval(values)
-        value, low, high = (
-            difference_text(each, "loss") for each in (mean.value, mean.low, mean.high)
-        )
-        cells += [f"{value} ({low} to {high})", str(sum(each > 0 for each in values))]
-    else:
-        cells += ["", ""]
-    return f"| {' | '.join(cells)} |"
+    spread = (statistics.fmean(scores), statistics.median(scores), min(scores), max(scores))
+    cells = [title, *(score_text(each, metric) for each in spread)]
+    if usual is None:
+        return f"| {' | '.join(cells)} |  |  |"
+    values = tuple(mine - other for mine, other in zip(scores, usual, strict=True))
+    mean = interval(values)
+    value, low, high = (difference_text(each, metric) for each in (mean.value, mean.low, mean.high))
+    worse = sum(each > 0 if metric == "loss" else each < 0 for each in values)
+    return f"| {' | '.join(cells)} | {value} ({low} to {high}) | {worse} |"
 
 
-def measure(repetitions: int, seed: int) -> None:
+def measure(recipe: Recipe, repetitions: int, seed: int) -> None:
     """Train everything and print the table."""
     torch.set_num_threads(1)
-    seeds = range(seed, seed + repetitions)
-    recipe = find_preset("sine", "paper").recipe
-    trained = Trained(Block(recipe, seeds, "flops", device="cpu", data_dir=Path()))
+    seeds, metric = range(seed, seed + repetitions), recipe.metric
+    block = Block(recipe, seeds, "flops", device="cpu", data_dir=places.data_directory())
     print(
-        f"torch {torch.__version__}, sine at the FLOPs of the preset paper, held-out loss, "
-        f"n = {repetitions}, seeds {seeds_text(seeds)}, cpu",
+        f"torch {torch.__version__}, {recipe.name} at the FLOPs of the preset {recipe.preset}, "
+        f"held-out {metric}, n = {repetitions}, seeds {seeds_text(seeds)}, cpu",
         flush=True,
     )
     print("| one thing changed | mean | median | min | max | change − ours | worse in |")
     print("| --- | --- | --- | --- | --- | --- | --- |", flush=True)
-    usual = trained.losses(CHANGES[0])
-    for change in CHANGES:
-        print(line(change, trained.losses(change), usual), flush=True)
+    usual: list[float] | None = None
+    for title, scores in rows(block):
+        print(line(title, scores, usual, metric), flush=True)
+        usual = usual or scores
+
+
+def rows(block: Block) -> Iterator[tuple[str, list[float]]]:
+    """What is changed, and the scores with it; the preset as it is first."""
+    if block.recipe.metric == "loss":
+        fitted = numbers.Trained(block)
+        for change in numbers.CHANGES:
+            yield change.title, fitted.scores(change)
+    else:
+        told = classes.Trained(block)
+        for change in classes.CHANGES:
+            yield change.title, told.scores(change)
 
 
 if __name__ == "__main__":
-    measure(int(sys.argv[1]), int(sys.argv[2]))
+    measure(find_preset(*sys.argv[1:3]).recipe, int(sys.argv[3]), int(sys.argv[4]))

@@ -77,17 +77,25 @@ def table(
     raise typer.Exit(subprocess.run(command, env=processes.environment(), check=False).returncode)
 
 
-@app.command(epilog="Example: netweld bench ours --n 16 --seed 100")
+@app.command(epilog="Example: netweld bench ours textures --n 5")
 def ours(
+    recipe: Annotated[str, typer.Argument(help="What is merged.")] = "sine",
     repetitions: Annotated[
         int, typer.Option("--n", min=2, help="Repetitions of each change.")
     ] = 16,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first repetition.")] = 100,
 ) -> None:
-    """What each part of the preset `ours` is good for on sine: one thing changed at a time."""
+    """What each part of the preset `ours` is good for: one thing changed at a time."""
     from merge_core import processes
+    from merge_core.presets import find_preset
 
-    command = [sys.executable, "-P", "-m", "merge_core.bench_ours", str(repetitions), str(seed)]
+    preset = "paper" if recipe == "sine" else "quick"
+    find_preset(recipe, preset)
+    command = [
+        sys.executable,
+        *("-P", "-m", "merge_core.bench_ours"),
+        *(recipe, preset, str(repetitions), str(seed)),
+    ]
     raise typer.Exit(subprocess.run(command, env=processes.environment(), check=False).returncode)
 
 

@@ -14,7 +14,7 @@ def ours(recipe: Recipe, total: float) -> Refit:
     examples, from random channels of theirs. A part of the budget is left for selecting channels,
     for what the teachers give and for norm statistics.
 
-    `netweld bench ours` changes one thing of it at a time on `sine`; the README has its table.
+    `netweld bench ours` changes one thing of it at a time; the README has its tables.
     Chosen one by one by mean held-out scores of seeds that no table has (from 100 on).
     `sine`, 16 seeds, loss: chosen without training from 2 teachers of 500 epochs 0.069, from 3 of
     350 0.053, from 4 of 250 0.048, from 4 of 200 0.048; chosen for the teachers' mean instead of
@@ -45,6 +45,7 @@ def ours(recipe: Recipe, total: float) -> Refit:
         seed=recipe.seed,
         data=recipe.data,
         model=recipe.model,
+        precision=recipe.precision,
         teachers=teachers,
         teacher=recipe.teacher.over(teacher),
         examples=1000 if fits else 2000,

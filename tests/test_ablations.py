@@ -5,11 +5,14 @@ from pathlib import Path
 import pytest
 import torch
 
-from merge_core import bench_ours
-from merge_core.bench_ours import CHANGES, Trained, line, student
+from merge_core.ablations import classes
+from merge_core.ablations.numbers import CHANGES, Trained, student
+from merge_core.bench_ours import line, rows
 from merge_core.presets import find_preset
+from merge_core.presets.ours import ours
 from merge_core.refits.selecting import RIDGE, selected
 from merge_core.tables import Block
+from merge_core.tables.ours import Ours
 
 
 @pytest.fixture(scope="module")
@@ -33,8 +36,8 @@ def test_every_change_is_one_thing_at_the_same_budget(trained: Trained) -> None:
 
 
 def test_the_preset_s_student_is_that_of_the_preset(trained: Trained) -> None:
-    assert len(trained.losses(CHANGES[0])) == 2
-    (runs,) = trained._taught.values()
+    assert len(trained.scores(CHANGES[0])) == 2
+    (runs,) = trained._teachers._taught.values()
     mine = student(runs[0], trained.block.graph, "targets", RIDGE)
     theirs = selected(runs[0].teachers, trained.block.graph, runs[0].setting).student
     for name, tensor in theirs.state_dict().items():
@@ -42,8 +45,8 @@ def test_the_preset_s_student_is_that_of_the_preset(trained: Trained) -> None:
 
 
 def test_the_largest_weights_are_kept(trained: Trained) -> None:
-    trained.losses(CHANGES[0])
-    run = trained._taught[4, trained.recipe.teacher.epochs][0]
+    trained.scores(CHANGES[0])
+    run = trained._teachers._taught[4, trained.recipe.teacher.epochs][0]
     made = student(run, trained.block.graph, "weights", RIDGE).state_dict()
     states = [teacher.state_dict() for teacher in run.teachers]
     into = [
@@ -58,20 +61,51 @@ def test_the_largest_weights_are_kept(trained: Trained) -> None:
 
 
 def test_a_row_says_how_much_worse_the_change_is() -> None:
-    cells = line(CHANGES[1], [0.3, 0.5, 0.4], [0.2, 0.3, 0.5]).split("|")
+    cells = line("2 teachers", [0.3, 0.5, 0.4], [0.2, 0.3, 0.5], "loss").split("|")
     assert [cell.strip() for cell in cells[2:6]] == ["0.4000", "0.4000", "0.3000", "0.5000"]
     assert cells[6].strip().startswith("+0.0667 (")
     assert cells[7].strip() == "2"
-    assert line(CHANGES[0], [0.3], [0.3]).endswith("|  |  |")
+    cells = line("2 teachers", [0.3, 0.5, 0.4], [0.2, 0.3, 0.5], "accuracy").split("|")
+    assert cells[6].strip().startswith("+6.7 (")
+    assert cells[7].strip() == "1"
+    assert line("ours", [0.3], None, "loss").endswith("|  |  |")
 
 
 def test_ways_are_chosen_among(monkeypatch: pytest.MonkeyPatch, trained: Trained) -> None:
     losses = [{"selected": 3.0, "tuned": 2.0, "refitted": 1.0}, {"selected": 3.0}]  # one diverged
     monkeypatch.setattr(Trained, "_made", lambda self, recipe, change: losses)
     fresh = Trained(trained.block)
-    by_ways = {change.ways: fresh.losses(change) for change in bench_ours.CHANGES}
+    by_ways = {change.ways: fresh.scores(change) for change in CHANGES}
     assert by_ways == {
         ("selected", "tuned", "refitted"): [1.0, 3.0],
         ("selected", "tuned"): [2.0, 3.0],
         ("selected",): [3.0, 3.0],
     }
+
+
+@pytest.fixture(scope="module")
+def told() -> Block:
+    """Two repetitions of digits on few examples."""
+    settings = {"data.train": "60", "data.heldout": "40", "data.test": "40"}
+    settings |= {"teacher.epochs": "3", "gating.epochs": "1", "fine_tune.epochs": "2"}
+    recipe = find_preset("digits", "quick").recipe.changed(settings)
+    return Block(recipe, range(2), "flops", device="cpu", data_dir=Path())
+
+
+def test_every_change_for_classes_is_one_thing_at_the_same_budget(told: Block) -> None:
+    usual = ours(told.recipe, 60)
+    assert classes.CHANGES[0].of(usual) == usual
+    spent = usual.teachers * usual.teacher.epochs + usual.tuning_passes
+    for change in classes.CHANGES[1:]:
+        recipe = change.of(usual)
+        mine = recipe.teachers * recipe.teacher.epochs + recipe.tuning_passes
+        assert 0 <= spent - mine < max(4, usual.mixes)
+        assert (recipe != usual) + change.untrained == 1
+
+
+def test_the_preset_for_classes_scores_as_in_a_table(told: Block) -> None:
+    """And a row of the ablation is its title with a score for each repetition."""
+    expected = [row.heldout for row in Ours().rows(told) if row.strategy == "ours"]
+    title, scores = next(rows(told))
+    assert title == classes.CHANGES[0].title
+    assert scores == expected
