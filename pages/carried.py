@@ -1,11 +1,78 @@
 """A table, a lab or a search that somebody works on: how far it is, where it waits, and its end."""
 
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import TypeVar
+
 import streamlit as st
 
 from merge_core import carriers
 from merge_core.carriers import Carried
 from merge_core.store import key_of
-from pages import identity, living
+from pages import deleting, identity, living
+
+Kind = TypeVar("Kind", bound=Carried)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Words:
+    """What is said where one of several tables, labs or searches is picked.
+
+    Attributes:
+        kind: "table", "lab" or "search"; also the name in the address and in the session.
+        title: of the picker.
+        name: what the names tell.
+        nothing: what to do while there is none.
+        begin: of the fold in which another one is started.
+        icon, begin_icon: of `nothing` and of the fold.
+    """
+
+    kind: str
+    title: str
+    name: str
+    nothing: str
+    begin: str
+    icon: str = ":material/rocket_launch:"
+    begin_icon: str = ":material/add:"
+
+
+def pick(
+    words: Words,
+    found: Mapping[str, Kind],
+    label: Callable[[Kind], str],
+    show: Callable[[str], None],
+    start: Callable[[], None],
+) -> None:
+    """Pick one and see it, delete it; start another one.
+
+    Args:
+        words: what is said.
+        found: by name, the one that is shown first before all others.
+        label: a badge beside the picker.
+        show: draws the one of this name; once a second while somebody works on it.
+        start: draws the form that starts one.
+    """
+    key = words.kind
+    wanted = st.session_state.pop(f"next_{key}", None)
+    if wanted in found:
+        st.session_state[key] = wanted
+    if not found:
+        st.info(words.nothing, icon=words.icon)
+    else:
+        if st.session_state.get(key) not in (None, *found):
+            st.session_state.pop(key)
+        with st.container(horizontal=True, vertical_alignment="bottom"):
+            name = st.selectbox(
+                words.title, list(found), key=key, bind="query-params", persist_state="session",
+                width=360, help=words.name,
+            )  # fmt: skip
+            now = found[name]
+            st.markdown(label(now), width="content")
+        st.fragment(partial(show, name), run_every=1 if now.running else None)()
+        deleting.offer_carried(now)
+    with st.expander(words.begin, expanded=not found, icon=words.begin_icon):
+        st.fragment(start)()
 
 
 def refusal(now: Carried) -> str:

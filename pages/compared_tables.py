@@ -1,7 +1,6 @@
 """Page Compare, repeated experiments: pick one, steer it, see it; start one."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -21,9 +20,18 @@ from merge_core.views.compare import (
 )
 from merge_core.views.runs import duration, flops_text
 from merge_core.views.scored import spreads
-from pages import carried, deleting, evidence, showing
+from pages import carried, evidence, showing
 
 DEVICES = launch.DEVICES[1:]
+_PICKED = carried.Words(
+    kind="table",
+    title="Experiment",
+    name="Recipe, preset, budget, and a mark of the settings.",
+    nothing="No experiment has been repeated yet. Start with *Sine*, preset quick, 5 repetitions: "
+    "that takes some minutes, and what is finished shows here at once.",
+    begin="Repeat an experiment",
+    begin_icon=":material/repeat:",
+)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -43,30 +51,7 @@ def every_table() -> dict[str, Table]:
 
 def show_tables() -> None:
     """Pick a table and see it; start one."""
-    found = every_table()
-    wanted = st.session_state.pop("next_table", None)
-    if wanted in found:
-        st.session_state["table"] = wanted
-    if not found:
-        st.info(
-            "No experiment has been repeated yet. Start with *Sine*, preset quick, 5 repetitions: "
-            "that takes some minutes, and what is finished shows here at once.",
-            icon=":material/rocket_launch:",
-        )
-    else:
-        if st.session_state.get("table") not in (None, *found):
-            st.session_state.pop("table")
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            name = st.selectbox(
-                "Experiment", list(found), key="table", bind="query-params",
-                persist_state="session", width=360,
-                help="Recipe, preset, budget, and a mark of the settings.",
-            )  # fmt: skip
-            st.markdown(label(found[name]), width="content")
-        st.fragment(partial(show_table, name), run_every=1 if found[name].running else None)()
-        deleting.offer_carried(found[name])
-    with st.expander("Repeat an experiment", expanded=not found, icon=":material/repeat:"):
-        st.fragment(start)()
+    carried.pick(_PICKED, every_table(), label, show_table, start)
 
 
 def show_table(name: str) -> None:

@@ -37,7 +37,7 @@ from merge_core.views.lab import (
     readable_lab,
 )
 from merge_core.views.runs import duration
-from pages import carried, deleting, navigation, picking, search, showing
+from pages import carried, navigation, picking, search, showing
 
 RECIPES = ("sine", "digits")
 """Small enough for dozens of schedules in minutes; the command takes every merge."""
@@ -55,6 +55,14 @@ _READ = {
     "undecided": "Share of the gates with P[open] between 0.1 and 0.9 at the cut: the cut decides "
     "about them by a hair.",
 }
+_PICKED = carried.Words(
+    kind="lab",
+    title="Lab",
+    name="Recipe, preset, kind of schedules, grid, a mark of settings.",
+    nothing="There is no lab yet. Start one with *Sine*: 64 schedules take a minute or two, and "
+    "the landscape shows at once what is finished.",
+    begin="A new lab",
+)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -75,29 +83,7 @@ def every_lab() -> dict[str, LabNow]:
 
 def show_labs() -> None:
     """Pick a lab and see it; start one."""
-    found = every_lab()
-    wanted = st.session_state.pop("next_lab", None)
-    if wanted in found:
-        st.session_state["lab"] = wanted
-    if not found:
-        st.info(
-            "There is no lab yet. Start one with *Sine*: 64 schedules take a minute or two, and "
-            "the landscape shows at once what is finished.",
-            icon=":material/rocket_launch:",
-        )
-    else:
-        if st.session_state.get("lab") not in (None, *found):
-            st.session_state.pop("lab")
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            name = st.selectbox(
-                "Lab", list(found), key="lab", bind="query-params", persist_state="session",
-                width=360, help="Recipe, preset, kind of schedules, grid, a mark of settings.",
-            )  # fmt: skip
-            st.markdown(lab_label(found[name]), width="content")
-        st.fragment(partial(show_lab, name), run_every=1 if found[name].running else None)()
-        deleting.offer_carried(found[name])
-    with st.expander("A new lab", expanded=not found, icon=":material/add:"):
-        st.fragment(start)()
+    carried.pick(_PICKED, every_lab(), lab_label, show_lab, start)
 
 
 def show_lab(name: str) -> None:

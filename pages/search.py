@@ -1,7 +1,6 @@
 """A part of the page Lab: one λ schedule after the other, each proposed by those before."""
 
 from dataclasses import replace
-from functools import partial
 from pathlib import Path
 
 import streamlit as st
@@ -30,7 +29,7 @@ from merge_core.views.search import (
     search_label,
     trial_frame,
 )
-from pages import carried, deleting, picking, showing
+from pages import carried, picking, showing
 
 SOURCES = {"recipe": "A recipe", "run": "The recipe of a run"}
 _WORDS = {
@@ -38,6 +37,16 @@ _WORDS = {
     "stopped": "was stopped",
     "lost": "has lost its process, perhaps because the machine was switched off",
 }
+_PICKED = carried.Words(
+    kind="search",
+    title="Search",
+    name="Recipe, preset, seed, kind of schedules, a mark of settings.",
+    nothing="There is no search yet. It trains the teachers of a recipe once, or takes those of a "
+    "run, and tries one λ schedule after the other on them; each is proposed from how those before "
+    "it fared on the held-out examples.",
+    begin="A new search",
+    icon=":material/search:",
+)
 
 
 @st.cache_data(max_entries=32, show_spinner=False)
@@ -58,31 +67,7 @@ def every_search() -> dict[str, SearchNow]:
 
 def show_searches() -> None:
     """Pick a search and see it; start one."""
-    found = every_search()
-    wanted = st.session_state.pop("next_search", None)
-    if wanted in found:
-        st.session_state["search"] = wanted
-    if not found:
-        st.info(
-            "There is no search yet. It trains the teachers of a recipe once, or takes those of a "
-            "run, and tries one λ schedule after the other on them; each is proposed from how "
-            "those before it fared on the held-out examples.",
-            icon=":material/search:",
-        )
-    else:
-        if st.session_state.get("search") not in (None, *found):
-            st.session_state.pop("search")
-        with st.container(horizontal=True, vertical_alignment="bottom"):
-            name = st.selectbox(
-                "Search", list(found), key="search", bind="query-params", persist_state="session",
-                width=360, help="Recipe, preset, seed, kind of schedules, a mark of settings.",
-            )  # fmt: skip
-            st.markdown(search_label(found[name]), width="content")
-        every = 1 if found[name].running else None
-        st.fragment(partial(show_search, name), run_every=every)()
-        deleting.offer_carried(found[name])
-    with st.expander("A new search", expanded=not found, icon=":material/add:"):
-        st.fragment(start)()
+    carried.pick(_PICKED, every_search(), search_label, show_search, start)
 
 
 def show_search(name: str) -> None:
