@@ -75,6 +75,7 @@ def of_run(
             seed=recipe.seed,
             data=recipe.data,
             model=recipe.model,
+            precision=recipe.precision,
             of=reader.name,
             teachers=tuple(TEACHERS.values()),
             methods=tuple(methods),

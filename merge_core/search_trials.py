@@ -25,6 +25,7 @@ from merge_core.devices import derived_seed, resolve
 from merge_core.errors import NetweldError
 from merge_core.events import EpochFinished, Progress, Resume, StageFinished, StagePlanned
 from merge_core.lab import rounded
+from merge_core.precision import require
 from merge_core.recipes import Recipe
 from merge_core.search import Numbers, Search, SearchFile, Trial
 from merge_core.stages import RETURNABLE
@@ -225,6 +226,7 @@ def main(text: str) -> None:
     file = SearchFile.at(Path(asked["path"]))
     done, trials, minutes = file.trials(), asked["trials"], asked["minutes"]
     resume, device = teachers_of(Store(), asked["run"]), resolve(asked["device"])
+    require(file.search.recipe.precision, device)
     share = _Share(max(trials - len(done), 1), minutes)
 
     def judge(recipe: Recipe) -> Scores:

@@ -95,6 +95,7 @@ class Stages(Generic[Kind]):
             augment=self.augment,
             draws=self.draws(f"train/{stage}"),
             dropout_seed=derived_seed(self.seed, f"dropout/{stage}"),
+            precision=self.recipe.precision,
         )
 
     def planned(

@@ -19,7 +19,8 @@ from merge_core.data import Split
 from merge_core.devices import laid_out, layout_for
 from merge_core.errors import DivergedError
 from merge_core.events import Arrays, EpochFinished, Progress
-from merge_core.recipes import Training
+from merge_core.precision import outputs_of
+from merge_core.recipes import Precision, Training
 
 PROGRESS_SECONDS = 0.25
 """At most one `Progress` in this time."""
@@ -83,6 +84,7 @@ class Job:
             dropout and stochastic depth can draw from no other.
         companion: what learns beside the network.
         generators: every other generator that the stage draws from, saved with its checkpoints.
+        precision: the numbers that the network computes with while it learns.
     """
 
     stage: str
@@ -95,6 +97,7 @@ class Job:
     dropout_seed: int
     companion: Companion = field(default_factory=Alone)
     generators: tuple[torch.Generator, ...] = ()
+    precision: Precision = "float32"
 
     @property
     def steps_per_epoch(self) -> int:
@@ -242,7 +245,7 @@ class Course:
             if not group.get("fixed"):
                 group["lr"] = self.rate
         inputs = laid_out(job.augment(batch.inputs, job.draws), self._layout)
-        outputs = job.network(inputs)
+        outputs = outputs_of(job.network, inputs, job.precision)
         loss = loss_of(outputs, batch.targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()

@@ -75,10 +75,12 @@ def carry_out(work: Work) -> Iterator[Event]:
 
     from merge_core.devices import resolve
     from merge_core.models.own import look_in
+    from merge_core.precision import require
 
     if work.code is not None:
         look_in(work.code)
     device = resolve(work.device)
+    require(work.recipe.precision, device)
     work.note("device", device)
     work.note("threads", torch.get_num_threads())
     work.note("cpus", os.cpu_count())

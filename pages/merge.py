@@ -1,6 +1,7 @@
 """Merge: choose a recipe, see what it will cost, start it, watch it, stop it, resume it."""
 
 from dataclasses import replace
+from typing import get_args
 
 import streamlit as st
 
@@ -8,7 +9,7 @@ from merge_core import launch
 from merge_core.architectures import architectures_for
 from merge_core.plots.curves import learning_curves
 from merge_core.presets import OURS, PRESETS, TIED, Preset, preset_of
-from merge_core.recipes import Averaging, Coupling, Data, Experiment, Recipe, Refit
+from merge_core.recipes import Averaging, Coupling, Data, Experiment, Precision, Recipe, Refit
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.advice import advice
 from merge_core.views.estimates import comparable, estimate
@@ -76,19 +77,43 @@ def choose() -> tuple[Experiment | None, str]:
         )
     preset = preset_of(name, kind)
     st.caption(preset.story)
-    recipe = preset.recipe
+    recipe = of_its_kind(preset.recipe, int(seed))
+    return recipe and advanced(recipe), device
+
+
+def of_its_kind(recipe: Experiment, seed: int) -> Experiment | None:
+    """The recipe with the settings that its kind has; None where its images are missing."""
     if isinstance(recipe, Coupling | Averaging):
-        return tying.settings(recipe, int(seed)), device
+        return tying.settings(recipe, seed)
     assert isinstance(recipe, Recipe | Refit)
     data = recipe.data
     if data.name == "images":
-        data = own_images.choose(data, f"{name}-{kind}")
+        data = own_images.choose(data, f"{recipe.name}-{recipe.preset}")
         if data is None:
-            return None, device
+            return None
     recipe = replace(recipe, data=data, model=network(recipe, data))
-    if isinstance(recipe, Refit):
-        return refitting.settings(recipe, int(seed)), device
-    return settings(recipe, int(seed)), device
+    return refitting.settings(recipe, seed) if isinstance(recipe, Refit) else settings(recipe, seed)
+
+
+def advanced(recipe: Experiment) -> Experiment:
+    """What few need, folded away; a recipe that fits numbers has none of it."""
+    if recipe.metric == "loss":
+        return recipe
+    with st.expander("Advanced", icon=":material/tune:", key="advanced"):
+        precision = st.segmented_control(
+            "Precision",
+            get_args(Precision),
+            default=recipe.precision,
+            required=True,
+            key=f"precision-{recipe.name}-{recipe.preset}",
+            persist_state="session",
+        )
+        st.caption(
+            "The numbers that networks compute with while they learn. bfloat16 can be faster on a "
+            "GPU, or on a processor that has instructions for it; on others it is slower. "
+            "Networks are judged, cut and stored in float32 at any rate."
+        )
+    return replace(recipe, precision=precision)
 
 
 def network(recipe: Recipe | Refit, data: Data) -> str:

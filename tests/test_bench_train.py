@@ -77,7 +77,7 @@ def test_a_tiny_measurement_says_everything(capsys: pytest.CaptureFixture[str]) 
         assert (second - 0.5) / (first + 0.5) - 0.01 <= ratio
         assert ratio * (first - 0.5) <= second + 0.5 + 0.01 * first
         assert len(numbers(line)) == 3
-    assert len(said) == 5
+    assert len(said) == 7
 
 
 def test_a_step_of_the_bench_moves_more_than_its_activations() -> None:

@@ -40,6 +40,7 @@ def scaled(value: Tensor, factor: Tensor, positions: int) -> Tensor:
     if len(factor) not in (1, rows):
         factor = factor.repeat_interleave(rows // len(factor), 0)
     middle = value.dim() - 2 - positions
+    factor = factor.to(value.dtype)  # a product in float32 would undo autocast's bfloat16
     return value * factor.view(len(factor), *[1] * middle, factor.shape[1], *[1] * positions)
 
 

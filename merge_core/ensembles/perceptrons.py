@@ -39,6 +39,7 @@ def fits(job: Job) -> bool:
         type(job.network) is SineMLP
         and job.network.output.out_features == 1
         and job.train.targets.is_floating_point()
+        and job.precision == "float32"
         and job.augment(probe, torch.Generator(probe.device)) is probe
     )
 

@@ -123,6 +123,7 @@ class LearnedGates:
                 steering=setting.steering,
             ),
             generators=(gates_of(gated).draws,),
+            precision=setting.recipe.precision,
         )
 
     def restore(

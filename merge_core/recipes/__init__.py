@@ -9,7 +9,7 @@ are averaged (`Averaging`). Presets are values, too: see `merge_core.presets`.
 from merge_core.recipes.experiment import Experiment, with_article
 from merge_core.recipes.kinds import Comparison, Recipe, from_json
 from merge_core.recipes.methods import MethodSettings
-from merge_core.recipes.parts import Data, Gates, Selection, Training
+from merge_core.recipes.parts import Data, Gates, Precision, Selection, Training
 from merge_core.recipes.reading import as_text
 from merge_core.recipes.refit import Refit
 from merge_core.recipes.tied import Averaging, Coupling, Pull
@@ -24,6 +24,7 @@ __all__ = [
     "Experiment",
     "Gates",
     "MethodSettings",
+    "Precision",
     "Pull",
     "Recipe",
     "Refit",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from merge_core.architectures import architectures_for, is_factory
 from merge_core.errors import RecipeError
-from merge_core.recipes.parts import Data, require
+from merge_core.recipes.parts import Data, Precision, require
 from merge_core.recipes.reading import build, replaced
 
 FIRST_KIND = "merge"
@@ -18,7 +18,12 @@ FIRST_KIND = "merge"
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """What recipes of all kinds have: a name, a seed, data and a model that fits it."""
+    """What recipes of all kinds have: a name, a seed, data and a model that fits it.
+
+    Attributes:
+        precision: the numbers that networks compute with while they learn; see
+            `merge_core.precision`. Averages whose weights are learned are float32 at any rate.
+    """
 
     kind: ClassVar[str]
 
@@ -27,6 +32,7 @@ class Experiment:
     seed: int = 0
     data: Data
     model: str
+    precision: Precision = "float32"
 
     def __post_init__(self) -> None:
         require(
@@ -40,6 +46,12 @@ class Experiment:
                 f"one of {len(fitting)} that fit it; choose for example {near[0]!r}, or name a "
                 f"network of your own as package.module:factory."
             )
+        require(
+            self.precision == "float32" or self.metric == "accuracy",
+            "precision",
+            self.precision,
+            "two or three digits are too few to fit numbers; leave it at 'float32'",
+        )
 
     @property
     def metric(self) -> Literal["accuracy", "loss"]:
@@ -53,6 +65,8 @@ class Experiment:
     def to_json(self) -> str:
         """The recipe as one line of JSON; `from_json` reads it back equal."""
         settings = {"kind": self.kind, **dataclasses.asdict(self)}
+        if self.precision == "float32":  # unsaid, as by early versions: files have names after it
+            del settings["precision"]
         return json.dumps(settings, sort_keys=True, allow_nan=False)
 
     @classmethod

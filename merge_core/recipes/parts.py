@@ -16,6 +16,10 @@ def require(ok: bool, key: str, value: object, expected: str) -> None:
         raise RecipeError(f"The recipe got {key}={value!r}, but {expected}.")
 
 
+Precision = Literal["float32", "bfloat16"]
+"""Numbers that networks compute with while they learn; `merge_core.precision` carries them out."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Data:
     """Which examples a recipe learns from.

@@ -12,6 +12,7 @@ from merge_core.channels import concatenate, flops, trace
 from merge_core.ensembles import fit_together
 from merge_core.methods.base import STEP_COST
 from merge_core.particulars import class_accuracies, learned_curve
+from merge_core.precision import require
 from merge_core.proof import proved
 from merge_core.recipes import Recipe, Training
 from merge_core.repair import has_norm_statistics, norms_reestimated
@@ -89,6 +90,7 @@ class Block:
         data_dir: Path,
         report: Callable[[float], None] = lambda flops: None,
     ) -> None:
+        require(recipe.precision, device)
         self.recipe, self.budget, self.report = recipe, budget, report
         self.all = [
             Repetition(dataclasses.replace(recipe, seed=seed), device, data_dir) for seed in seeds

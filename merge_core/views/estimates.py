@@ -102,7 +102,8 @@ def estimate(recipe: Recipe, device: str, measured: Iterable[Measured]) -> Estim
 
     A stage's FLOPs grow with epochs and examples. Its time grows with FLOPs or, for networks so
     small that each step costs the same, with steps: the longer of both is taken. Runs of this
-    machine on the same device come first, then its other runs, then samples; newest first.
+    machine on the same device come first, then its other runs, then samples; those in the same
+    precision before others; newest first.
 
     Args:
         recipe: what is about to run.
@@ -119,7 +120,14 @@ def estimate(recipe: Recipe, device: str, measured: Iterable[Measured]) -> Estim
     ]
     if not known:
         return None
-    best = min(known, key=lambda run: (run.sample, device not in ("auto", run.device)))
+    best = min(
+        known,
+        key=lambda run: (
+            run.sample,
+            device not in ("auto", run.device),
+            recipe.precision != run.recipe.precision,
+        ),
+    )
     flops, seconds = 0.0, best.startup
     examples = _examples_ratio(recipe, best.recipe)
     for row in best.stages.to_dict("records"):
@@ -137,7 +145,8 @@ def estimate(recipe: Recipe, device: str, measured: Iterable[Measured]) -> Estim
     return Estimate(
         flops=flops,
         seconds=seconds,
-        source=f"Scaled from {where} (device {best.device}, seed {best.recipe.seed}).",
+        source=f"Scaled from {where} (device {best.device}, {best.recipe.precision}, seed "
+        f"{best.recipe.seed}).",
     )
 
 

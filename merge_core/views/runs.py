@@ -283,8 +283,9 @@ def budget(recipe: Experiment, device: str, stages: pd.DataFrame) -> str:
             )
         case _:
             raise AssertionError(recipe.kind)
+    where = device if recipe.precision == "float32" else f"{device} in {recipe.precision}"
     return (
-        f"Seed {recipe.seed}, {device}. {text}. Held-out chose the returned stage; test only "
+        f"Seed {recipe.seed}, {where}. {text}. Held-out chose the returned stage; test only "
         f"reports."
     )
 
