@@ -101,7 +101,8 @@ class StageFinished:
             safetensors artifact named after the stage; empty for stages that leave no network of
             their own (the ensemble).
         facts: small JSON facts worth keeping, e.g. the worst law error, the largest difference
-            between the big student and the teachers' mean.
+            between the big student and the teachers' mean; under "learned" what the network
+            answers (`merge_core.learned.Learned`).
     """
 
     stage: str

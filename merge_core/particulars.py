@@ -1,27 +1,78 @@
-"""What a table keeps of a network beside its scores, and of the machine that made it.
-
-For a fit of numbers that is the curve it has learned, for classes the accuracy of each class. The
-pages that draw them load no torch, so they are kept as plain numbers.
-"""
+"""What tables and runs keep of a network beside its scores, and of the machine that made it."""
 
 import platform
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from merge_core import places
-from merge_core.data import Split
-from merge_core.repetitions import CURVE_POINTS, Session, curve_places
+from merge_core.data import Dataset, Split
+from merge_core.learned import CURVE_POINTS, ClassCounts, Learned, curve_places
+from merge_core.recipes import Data
+from merge_core.repetitions import Session
+from merge_core.training import evaluate, is_classification
 
-_BATCH = 1000
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What a network scores on the held-out and the test split, and what it answers there.
+
+    Attributes:
+        scores: split → metric → value.
+        learned: from the same evaluation.
+    """
+
+    scores: Mapping[str, Mapping[str, float]]
+    learned: Learned
+
+
+def judged(network: nn.Module, data: Dataset, kind: Data) -> Judgement:
+    """Evaluate a network.
+
+    Args:
+        network: its mode is put back afterwards.
+        data: where the network is.
+        kind: what the recipe says of the data.
+    """
+    scores, classes = {}, {}
+    for name, split in (("heldout", data.heldout), ("test", data.test)):
+        if is_classification(split):
+            count = _Count(kind.shape.classes, split.device)
+            scores[name] = evaluate(network, split, count)
+            classes[name] = count.counts
+        else:
+            scores[name] = evaluate(network, split)
+    curve = learned_curve(network, data.test.device) if kind.name == "sine" else ()
+    return Judgement(scores=scores, learned=Learned(classes=classes, curve=curve))
+
+
+class _Count:
+    """Counts the examples of each class, and those that are told right; waits for no GPU."""
+
+    def __init__(self, classes: int, device: torch.device) -> None:
+        self._right = torch.zeros(classes, dtype=torch.int64, device=device)
+        self._examples = torch.zeros_like(self._right)
+
+    def __call__(self, outputs: Tensor, batch: Split) -> None:
+        right = outputs.argmax(1) == batch.targets
+        self._right.index_add_(0, batch.targets, right.long())
+        self._examples.index_add_(0, batch.targets, torch.ones_like(batch.targets))
+
+    @property
+    def counts(self) -> ClassCounts:
+        return ClassCounts(
+            right=tuple(self._right.tolist()), examples=tuple(self._examples.tolist())
+        )
 
 
 @torch.no_grad()
-def learned_curve(network: nn.Module, device: str) -> tuple[float, ...]:
-    """What a network of one number gives at `repetitions.curve_places`, to four places.
+def learned_curve(network: nn.Module, device: torch.device) -> tuple[float, ...]:
+    """What a network of one number gives at `learned.curve_places`, to four places.
 
     Args:
         network: from `(n, 1)` to `(n, 1)`; its mode is put back afterwards.
@@ -33,29 +84,6 @@ def learned_curve(network: nn.Module, device: str) -> tuple[float, ...]:
     y = network(x).flatten().double().cpu()
     network.train(was_training)
     return tuple(round(value, 4) for value in y.tolist())
-
-
-@torch.no_grad()
-def class_accuracies(network: nn.Module, split: Split, classes: int) -> tuple[float | None, ...]:
-    """The share of each class's examples that the network tells to be of it.
-
-    Args:
-        network: gives a score for each class; its mode is put back afterwards.
-        split: examples with classes as targets.
-        classes: how many there are.
-
-    Returns:
-        One number for each class, None for a class without examples.
-    """
-    was_training = network.training
-    network.eval()
-    told = torch.cat([network(each.inputs).argmax(1) for each in split.batches(_BATCH)])
-    network.train(was_training)
-    seen = torch.bincount(split.targets, minlength=classes).tolist()
-    hits = torch.bincount(split.targets[told == split.targets], minlength=classes).tolist()
-    return tuple(
-        round(right / count, 4) if count else None for right, count in zip(hits, seen, strict=True)
-    )
 
 
 def session(device: str, class_names: tuple[str, ...]) -> Session:

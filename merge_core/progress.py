@@ -46,7 +46,8 @@ def headway(
     All times are of the worker, whose clock is steady; that of whoever looks may be set.
 
     Args:
-        stages, status, sessions: what the methods of `merge_core.store.RunReader` return.
+        stages: what `merge_core.store.RunReader.plan` returns.
+        status, sessions: what its methods of these names return.
     """
     planned = sum(stage["flops"] for stage in stages)
     done = flops_done(stages, status["stage"], status["step"])

@@ -124,7 +124,8 @@ class Row:
         epochs: epochs of training of all networks that went into it.
         flops: floating-point operations of that training, forward and backward.
         classes: the accuracy on the test examples of each class, None for a class without any;
-            empty where numbers are fitted, and in tables of early versions.
+            empty where numbers are fitted, and where an early version did not keep it.
+        heldout_classes: likewise on the held-out examples.
         curve: what the network gives at `curve_places()`, where it is a function of one number.
         stages: the networks on the way to it: key of the stage, its held-out and its test score, in
             order; empty where there is no way, and in tables of early versions.
@@ -137,19 +138,17 @@ class Row:
     epochs: int
     flops: float
     classes: tuple[float | None, ...] = ()
+    heldout_classes: tuple[float | None, ...] = ()
     curve: tuple[float, ...] = ()
     stages: tuple[tuple[str, float, float], ...] = ()
+
+    def accuracies(self, split: str) -> tuple[float | None, ...]:
+        """The accuracy of each class on "test" or "heldout"; empty where it was not kept."""
+        return self.classes if split == "test" else self.heldout_classes
 
 
 _SCALARS: tuple[str, ...] = ("seed", "strategy", "heldout", "test", "epochs", "flops")
 """The parts of a row that every row has; they are the columns of its CSV file."""
-
-CURVE_POINTS = 200
-
-
-def curve_places() -> list[float]:
-    """Where a learned curve is looked at: the middles of `CURVE_POINTS` equal parts of (0, 1)."""
-    return [(i + 0.5) / CURVE_POINTS for i in range(CURVE_POINTS)]
 
 
 @dataclass(frozen=True, kw_only=True)

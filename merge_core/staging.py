@@ -18,6 +18,7 @@ from merge_core.devices import derived_seed, generator
 from merge_core.errors import DivergedError
 from merge_core.events import Arrays, Event, Resume, StageFinished, StagePlanned, StageStarted
 from merge_core.models import build
+from merge_core.particulars import judged
 from merge_core.recipes import Experiment, Training
 from merge_core.repair import norms_reestimated
 from merge_core.training import Job, evaluate, fit, load_arrays, state_arrays, steps_per_epoch
@@ -150,24 +151,24 @@ class Stages(Generic[Kind]):
         arrays: Arrays,
         facts: Mapping[str, Any] | None = None,
     ) -> StageFinished:
-        """Evaluate the stage's network on every split.
+        """Evaluate the stage's network on every split, and keep what it answers as a fact.
 
         Raises:
             DivergedError: a loss is not finite.
         """
-        scores = {
-            "train": evaluate(network, self.data.train),
-            "heldout": evaluate(network, self.data.heldout),
-            "test": evaluate(network, self.data.test),
-        }
+        found = judged(network, self.data, self.recipe.data)
+        scores = {"train": evaluate(network, self.data.train), **found.scores}
         if not all(torch.isfinite(torch.tensor(s["loss"])) for s in scores.values()):
             raise DivergedError(
                 f"The network after stage {stage!r} has a loss that is not finite; "
                 f"lower the learning rate of the stage before it and start again."
             )
+        told = {**(facts or {}), "learned": found.learned.to_dict()}
+        if not self.scores and self.data.class_names:  # the first stage tells them of the run
+            told["class_names"] = list(self.data.class_names)
         self.scores[stage] = scores
         return StageFinished(
-            stage=stage, scores=scores, seconds=timer.seconds, arrays=arrays, facts=facts or {}
+            stage=stage, scores=scores, seconds=timer.seconds, arrays=arrays, facts=told
         )
 
     def judged(

@@ -144,10 +144,19 @@ def loss_of(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
+def evaluate(
+    network: nn.Module,
+    split: Split,
+    told: Callable[[Tensor, Split], None] = lambda outputs, batch: None,
+) -> dict[str, float]:
     """Loss, and for classes accuracy, of the network on a whole split, in eval mode.
 
     The network's mode is put back afterwards.
+
+    Args:
+        network: what is evaluated.
+        split: on what.
+        told: given what the network answers to each batch, and the batch.
     """
     was_training = network.training
     network.eval()
@@ -158,6 +167,7 @@ def evaluate(network: nn.Module, split: Split) -> dict[str, float]:
         loss += loss_of(outputs, batch.targets).double() * len(batch)
         if is_classification(split):
             hits += (outputs.argmax(1) == batch.targets).sum()
+        told(outputs, batch)
     network.train(was_training)
     scores = {"loss": loss.item() / len(split)}
     if is_classification(split):

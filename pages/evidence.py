@@ -17,7 +17,13 @@ from merge_core.views.evidence import (
     summary_frame,
 )
 from merge_core.views.latex import latex_table
-from merge_core.views.learned import class_frame, class_summaries, curves
+from merge_core.views.learned import (
+    class_frame,
+    class_split,
+    class_summaries,
+    curves,
+    unrecorded,
+)
 from merge_core.views.repeated import RETURNED, Picked
 from merge_core.views.scored import SPLITS, score_frame, spreads
 from pages import showing
@@ -124,6 +130,9 @@ def more(scored: Table | Picked, seen: Choice, words: str) -> None:
         "More of the same repetitions", views, format_func=VIEWS.__getitem__, default="flops",
         required=True, key="view",
     )  # fmt: skip
+    missing = unrecorded(scored)
+    if missing and (chosen in ("curves", "classes") or not (there["curves"] or there["classes"])):
+        st.caption(missing)
     metric, alt = scored.metric, f"{VIEWS[chosen]}. {words}"
     if chosen == "flops":
         showing.plotly(
@@ -138,37 +147,51 @@ def more(scored: Table | Picked, seen: Choice, words: str) -> None:
             f"stages; teachers and controls stand by themselves. {words}"
         )
     elif chosen == "curves":
-        showing.plotly(overlaid_curves(learned), key="learned", alt=alt, picture=picture)
+        showing.plotly(
+            overlaid_curves(learned, scored.titles), key="learned", alt=alt, picture=picture
+        )
         st.caption(
             "Every learned curve over the target, as in the paper's Figs. 9 and 10. A peak counts "
             f"as missed where a curve does not reach half of it. {words}"
         )
     else:
-        assert isinstance(scored, Table), "runs keep no accuracies of classes"
-        classes(scored, picture, alt)
+        classes(scored, seen)
 
 
-def classes(table: Table, picture: showing.Picture, alt: str) -> None:
+def classes(scored: Table | Picked, seen: Choice) -> None:
     """The accuracy of each class."""
-    known = [key for key in table.strategies if any(row.classes for row in table.of(key))]
-    usual = [key for key in ("teacher", "student", "ours") if key in known] or known[:2]
+    known = [key for key in scored.strategies if any(row.classes for row in scored.of(key))]
     chosen = st.multiselect(
-        "Strategies",
-        known,
-        default=usual,
-        format_func=table.titles.__getitem__,
-        key="class-strategies",
-    )
-    found = class_summaries(table, chosen) if chosen else {}
+        "Shown", known, default=taught(scored, known), format_func=scored.titles.__getitem__,
+        key=f"class-strategies-{'-'.join(known)}",
+    )  # fmt: skip
+    split = class_split(scored, seen.split)
+    found = class_summaries(scored, chosen, split) if chosen else {}
     if not found:
-        st.caption("Choose one strategy or more.")
+        st.caption("Choose networks that tell the same classes apart, one or more.")
         return
-    showing.plotly(class_dots(found), key="classes", alt=alt, picture=picture)
+    words = scored.conditions(split)
+    showing.plotly(
+        class_dots(found, scored.titles, split), key="classes", picture=seen.picture,
+        alt=f"{VIEWS['classes']}. {words}",
+    )  # fmt: skip
+    always = "" if split == seen.split else "; this table kept only test"
     st.caption(
-        f"Marks are means, bars reach from the worst to the best repetition; always on test. "
-        f"{table.conditions('test')}"
+        f"Marks are means, bars reach from the worst to the best repetition{always}. {words}"
     )
-    showing.download(class_frame(table), key="class-csv", file=f"{table.name}-classes.csv")
+    showing.download(class_frame(scored, split), key="class-csv", file=f"{scored.name}-classes.csv")
+
+
+def taught(scored: Table | Picked, known: list[str]) -> list[str]:
+    """Teachers and students among some networks, as far as they tell the same classes apart."""
+    usual = [
+        key
+        for key in known
+        if (stage := key.rpartition(":")[2]).startswith("teacher")
+        or stage in ("student", "ours", RETURNED)
+    ] or known[:2]
+    names = scored.class_names(usual[0])
+    return [key for key in usual if scored.class_names(key) == names]
 
 
 def figures(scored: Table | Picked, seen: Choice, words: str) -> None:

@@ -148,7 +148,7 @@ def progress(summary: RunSummary, reader: RunReader) -> None:
             st.rerun(scope="app")
         return
     status, headway = reader.status(), reader.headway()
-    steps = {row["stage"]: row["steps"] for row in reader.stages()}
+    steps = {row["stage"]: row["steps"] for row in reader.plan()}
     where = "Getting ready"
     if status["stage"]:
         where = stage_title(status["stage"])

@@ -1,5 +1,7 @@
 """Plausible runs written through the real writer, without any training: for looking only."""
 
+import dataclasses
+import math
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Literal
@@ -18,6 +20,7 @@ from merge_core.events import (
     StageStarted,
     StudentReturned,
 )
+from merge_core.learned import ClassCounts, Learned, curve_places
 from merge_core.presets import find_preset
 from merge_core.recipes import Recipe
 from merge_core.schedules import Closing
@@ -46,6 +49,10 @@ SIZES = {
 WEIGHTS = {"textures": (16, 3, 7, 7), "sine": (100, 1), "digits": (8, 1, 3, 3)}
 LAYER = {"textures": "conv1", "sine": "hidden", "digits": "conv1"}
 EPOCHS_BEFORE_STOP = 2
+LEARNED = ("learned", "class_names")
+"""Facts of a stage on what its network answers."""
+NAMES = [f"kind {number}" for number in range(12)]
+"""What people call the classes of textures; of other data there are fewer."""
 LAWS = {"law_errors": {"permute": 3e-7, "concatenate": 2e-7}, "mean_error": 4e-7}
 TINY = Description(
     name="resnet18",
@@ -81,15 +88,19 @@ def make(
     state: State = "finished",
     stop: str = "",
     seed: int = 0,
+    early: bool = False,
 ) -> str:
-    """Write a run that ends in `state`; unless it is finished, in the middle of stage `stop`."""
+    """Write a run that ends in `state`; unless it is finished, in the middle of stage `stop`.
+
+    An `early` one is of a netweld that did not keep what networks answer.
+    """
     recipe = find_preset(name, "quick").recipe.changed({"seed": str(seed)})
     run = store.create(recipe, "cpu")
     if state == "queued":
         return run
     with store.writer(run) as writer:
         writer.fact("device", "cpu")
-        _write(writer, recipe, stop)
+        _write(writer, recipe, stop, early)
         if state not in ("lost", "running"):
             message = "The loss of stage 'gates' became NaN at step 7." if state == "failed" else ""
             writer.finish(state, message)
@@ -109,8 +120,11 @@ def running(store: Store, name: str, stop: str) -> Iterator[tuple[str, RunWriter
         yield run, writer
 
 
-def _write(writer: RunWriter, recipe: Recipe, stop: str) -> None:
+def _write(writer: RunWriter, recipe: Recipe, stop: str, early: bool = False) -> None:
     for event in events(recipe):
+        if early and isinstance(event, StageFinished):
+            told = {key: value for key, value in event.facts.items() if key not in LEARNED}
+            event = dataclasses.replace(event, facts=told)
         if isinstance(event, EpochFinished | StageFinished) and event.stage == stop:
             past = isinstance(event, StageFinished) or event.epoch > EPOCHS_BEFORE_STOP
             if past:
@@ -162,8 +176,9 @@ def events(recipe: Recipe) -> Iterator[Event]:
             scores=_scores(recipe, key),
             seconds=0.4 * epochs.get(key, 0) + 0.1,
             arrays=arrays.get(key, {}),
-            facts={
-                "teacher_a": {"first_layer": _first_layer(recipe)},
+            facts={"learned": _learned(recipe, key).to_dict()}
+            | {
+                "teacher_a": {"first_layer": _first_layer(recipe), "class_names": NAMES},
                 "big": {"network": _network(recipe).to_dict(), **LAWS},
             }.get(key, {}),
         )
@@ -180,6 +195,18 @@ def _scores(recipe: Recipe, stage: str) -> dict[str, dict[str, float]]:
         split: {"accuracy": ACCURACY[stage] + more, "loss": LOSS[stage] - more}
         for split, more in splits.items()
     }
+
+
+def _learned(recipe: Recipe, stage: str) -> Learned:
+    """All classes as well as their stage; curves that are the lower, the larger their loss is."""
+    if recipe.metric == "loss":
+        level = 1 - LOSS[stage]
+        places = (math.sin(10 * math.pi * x) for x in curve_places())
+        return Learned(curve=tuple(round(level * y, 4) for y in places))
+    examples = (100,) * recipe.data.shape.classes
+    right = (round(100 * ACCURACY[stage]),) * len(examples)
+    counts = ClassCounts(right=right, examples=examples)
+    return Learned(classes={"heldout": counts, "test": counts})
 
 
 def _epoch(

@@ -5,8 +5,9 @@ import random
 from collections.abc import Sequence
 from pathlib import Path
 
+from merge_core.learned import curve_places
 from merge_core.presets import find_preset
-from merge_core.repetitions import STRATEGIES, Budget, Results, Row, Session, curve_places
+from merge_core.repetitions import STRATEGIES, Budget, Results, Row, Session
 
 SESSION = Session(
     started=1.0,
@@ -36,6 +37,7 @@ def rows(name: str, seeds: Sequence[int]) -> list[Row]:
                     epochs=900,
                     flops=1.5e12 if strategy.key == "student" else 1e12,
                     classes=() if name == "sine" else (score,) * 9 + (None,),
+                    heldout_classes=() if name == "sine" else (score,) * 10,
                     curve=tuple(math.sin(10 * math.pi * x) for x in curve_places())
                     if name == "sine"
                     else (),

@@ -136,6 +136,49 @@ def test_stored_runs_have_the_views_of_tables(store: Store) -> None:
     assert "Choose one run or more" in words(app)
 
 
+def runs_compared(*names: str) -> AppTest:
+    """The page with these runs picked."""
+    app = opened("compare")
+    app.segmented_control(key="what").set_value("runs").run()
+    app.multiselect(key="compared-runs").set_value(list(names)).run()
+    assert not app.exception
+    return app
+
+
+def test_learned_curves_of_picked_runs(store: Store) -> None:
+    now = [fake_runs.make(store, "sine", seed=seed) for seed in (0, 1)]
+    early = fake_runs.make(store, "sine", seed=2, early=True)
+    app = runs_compared(*now, early)
+    app.segmented_control(key="view").set_value("curves").run()
+    assert not app.exception
+    figure = json.loads(app.get("plotly_chart")[-1].proto.spec)
+    titles = [each["text"] for each in figure["layout"]["annotations"]]
+    assert "<b>Teacher A</b>  2 of 2 miss a peak" in titles
+    assert "<b>Returned</b>  0 of 2 miss a peak" in titles
+    missing = "Without learned curves, which an earlier version of netweld did not keep: "
+    assert f"{missing}{early}." in words(app)
+    app = runs_compared(early)
+    assert app.segmented_control(key="view").options == ["Score against FLOPs", "After each stage"]
+    assert "Without learned curves" in words(app)
+
+
+def test_classes_of_picked_runs(store: Store) -> None:
+    app = runs_compared(*(fake_runs.make(store, "textures", seed=seed) for seed in (0, 1)))
+    assert "Without" not in words(app)
+    app.segmented_control(key="view").set_value("classes").run()
+    app.segmented_control(key="compare-split").set_value("heldout").run()
+    assert not app.exception
+    traces = json.loads(app.get("plotly_chart")[-1].proto.spec)["data"]
+    assert [trace["name"] for trace in traces] == ["Teacher A", "Teacher B", "Returned"]
+    assert sorted(traces[0]["customdata"]) == sorted(fake_runs.NAMES)
+    assert set(traces[0]["x"]) == {0.68}
+    assert len({trace["marker"]["color"] for trace in traces}) == 3
+    assert "seeds 0 and 1" in words(app)
+    (shown,) = (each for each in app.multiselect if each.label == "Shown")
+    shown.set_value([]).run()
+    assert "Choose networks that tell the same classes apart" in words(app)
+
+
 def test_a_table_has_one_carrier_at_a_time(tmp_path: Path) -> None:
     table = tmp_path / "tables" / "some.jsonl"
     assert carriers.progress_of(table) is None

@@ -86,8 +86,9 @@ def test_cost_and_stages(tmp_path: Path) -> None:
 
 
 def test_every_curve_lies_over_the_target(tmp_path: Path) -> None:
-    learned = curves(read_table(fake_tables.make(tmp_path, n=3).path))
-    figure = overlaid_curves(learned).to_dict()
+    table = read_table(fake_tables.make(tmp_path, n=3).path)
+    learned = curves(table)
+    figure = overlaid_curves(learned, table.titles).to_dict()
     assert len(figure["data"]) == 2 * len(learned)
     assert np.isnan(numbers(figure["data"][0]["y"])).sum() == 3
     assert "0 of 3 miss a peak" in figure["layout"]["annotations"][0]["text"]
@@ -95,14 +96,15 @@ def test_every_curve_lies_over_the_target(tmp_path: Path) -> None:
 
 def test_of_many_classes_those_are_shown_that_differ(tmp_path: Path) -> None:
     table = read_table(fake_tables.make(tmp_path, "digits").path)
-    few = class_dots(class_summaries(table, ["teacher", "student"])).to_dict()["data"]
+    found = class_summaries(table, ["teacher", "student"], "test")
+    few = class_dots(found, table.titles, "test").to_dict()["data"]
     assert [trace["name"] for trace in few] == ["teacher A", "student"]
     assert len(few[0]["x"]) == 9
     many = {
         f"class {i}": {"teacher": summary([0.5]), "student": summary([0.5 + i / 100])}
         for i in range(40)
     }
-    shown = class_dots(many).to_dict()["data"][0]["customdata"]
+    shown = class_dots(many, table.titles, "test").to_dict()["data"][0]["customdata"]
     assert set(shown) == {f"class {i}" for i in range(40 - MOST_CLASSES, 40)}
 
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
+import fake_runs
 import fake_tables
 import numpy as np
 import pytest
@@ -15,8 +16,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.stats import bootstrap
 
+from merge_core.learned import curve_places
 from merge_core.presets import find_preset, preset_of
-from merge_core.repetitions import Row, curve_places
+from merge_core.repetitions import Row
 from merge_core.steering import NewRate
 from merge_core.store import RunReader, Store
 from merge_core.views.compare import (
@@ -41,7 +43,14 @@ from merge_core.views.evidence import (
     summary_frame,
 )
 from merge_core.views.latex import latex_table
-from merge_core.views.learned import class_frame, class_summaries, curves, missed_peaks
+from merge_core.views.learned import (
+    class_frame,
+    class_split,
+    class_summaries,
+    curves,
+    missed_peaks,
+    unrecorded,
+)
 from merge_core.views.repeated import RETURNED, command_of, picked, repeated
 from merge_core.views.scored import score_frame, seeds_text, spreads
 
@@ -197,14 +206,37 @@ def test_curves_and_classes_are_those_of_the_rows(tmp_path: Path) -> None:
     sine, digits = table(tmp_path), table(tmp_path, "digits")
     assert len(curves(sine)["student"]) == 6
     assert not curves(digits)
-    assert class_frame(sine).empty
-    assert not class_summaries(sine, ["student"])
-    found = class_summaries(digits, ["teacher", "student"])
+    assert class_frame(sine, "test").empty
+    assert not class_summaries(sine, ["student"], "test")
+    found = class_summaries(digits, ["teacher", "student"], "test")
     assert list(found) == list(fake_tables.SESSION.class_names[:9])  # the tenth has no examples
     scores = list(digits.scores("student", "test").values())
     assert found["two"]["student"].mean == pytest.approx(np.mean(scores))
-    known = class_frame(digits)["accuracy"].tolist()
+    known = class_frame(digits, "test")["accuracy"].tolist()
     assert sum(math.isnan(accuracy) for accuracy in known) == len(digits.rows)
+
+
+def test_of_early_tables_only_test_is_known_by_class(tmp_path: Path) -> None:
+    digits = table(tmp_path, "digits")
+    assert class_split(digits, "heldout") == "heldout"
+    assert len(class_summaries(digits, ["student"], "heldout")) == 10
+    early = replace(digits, rows=tuple(replace(row, heldout_classes=()) for row in digits.rows))
+    assert class_split(early, "heldout") == "test"
+    assert not unrecorded(early)
+    older = replace(digits, rows=tuple(replace(row, classes=()) for row in digits.rows[:1]))
+    assert unrecorded(older).endswith("did not keep: seed 0.")
+
+
+def test_runs_that_tell_other_classes_apart_have_none_in_common(tmp_path: Path) -> None:
+    store = Store(tmp_path / "home", samples=tmp_path / "samples")
+    with ExitStack() as stack:
+        names = [fake_runs.make(store, name) for name in ("textures", "digits")]
+        groups = repeated([stack.enter_context(store.open(name)) for name in names])
+    scored = picked(groups, "accuracy", [RETURNED])
+    assert scored.class_names("0:returned") == tuple(fake_runs.NAMES)
+    assert scored.class_names("1:returned")[3] == "class 3"  # ten classes, but twelve names
+    assert len(class_summaries(scored, ["1:returned"], "test")) == 10
+    assert not class_summaries(scored, ["0:returned", "1:returned"], "test")
 
 
 def test_every_figure_says_what_it_rests_on(tmp_path: Path) -> None:
@@ -213,7 +245,7 @@ def test_every_figure_says_what_it_rests_on(tmp_path: Path) -> None:
         assert part in words
     old = replace(table(tmp_path), sessions=())
     assert "not written down" in old.conditions("test")
-    assert replace(table(tmp_path, "digits"), sessions=()).class_names[3] == "class 3"
+    assert replace(table(tmp_path, "digits"), sessions=()).class_names("cut")[3] == "class 3"
 
 
 def test_seeds_in_words() -> None:

@@ -112,6 +112,8 @@ def test_verdict_budget_and_curves(
 ) -> None:
     with store.open(made[name]) as reader:
         stages, curves, recipe = stage_frame(reader), curve_frame(reader), reader.recipe
+        learned = {row["stage"] for row in reader.stages() if "learned" in row["facts"]}
+    assert learned == {row["stage"] for row in stages.to_dict("records") if row["test"] > 0}
     found = verdict(recipe, stages)
     assert found is not None
     for rival in rivals:

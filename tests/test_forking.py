@@ -64,6 +64,7 @@ def numbers(store: Store, name: str) -> dict[str, Any]:
             "stages": [(row["stage"], row["epochs"], row["steps"]) for row in reader.stages()],
             "metrics": reader.metrics(),
             "scores": reader.scores(),
+            "learned": {row["stage"]: row["facts"]["learned"] for row in reader.stages()},
             "openness": [
                 (r["epoch"], r["space"], r["probabilities"].tolist()) for r in reader.openness()
             ],

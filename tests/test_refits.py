@@ -150,6 +150,7 @@ def test_a_resumed_run_gives_the_same_numbers() -> None:
     assert not rest.keys() & begun.keys()
     for stage, event in rest.items():
         assert event.scores == over[stage].scores, stage
+        assert event.facts["learned"] == over[stage].facts["learned"] != {}
 
 
 @pytest.mark.parametrize("name", ["sine", "digits"])

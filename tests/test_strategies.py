@@ -18,6 +18,7 @@ from merge_core.events import (
     StageStarted,
     StudentReturned,
 )
+from merge_core.learned import CURVE_POINTS, Learned, curve_places
 from merge_core.models import build
 from merge_core.presets import find_preset
 from merge_core.stages import RETURNABLE, STAGES
@@ -114,6 +115,37 @@ def test_stored_weights_give_the_reported_scores(finished_merge) -> None:
         assert evaluate(network, data.test) == event.scores["test"]
 
 
+def test_what_is_learned_is_what_the_stored_networks_answer(finished_merge) -> None:
+    recipe, events, directory = finished_merge
+    data = load(recipe.data, recipe.seed, directory)
+    finished = of_kind(events, StageFinished)
+    assert "class_names" not in finished[1].facts
+    if recipe.metric == "accuracy":
+        assert finished[0].facts["class_names"] == list(data.class_names)
+    for event in finished:
+        learned = Learned.of(event.facts["learned"])
+        assert (len(learned.curve), len(learned.classes)) == (
+            (0, 2) if recipe.metric == "accuracy" else (CURVE_POINTS, 0)
+        )
+        for split, counts in learned.classes.items():
+            assert sum(counts.examples) == len(getattr(data, split))
+            right = event.scores[split]["accuracy"] * len(getattr(data, split))
+            assert sum(counts.right) == pytest.approx(right)
+        if event.stage in ("ensemble", "big", "gates"):
+            continue
+        network = load_arrays(build(recipe.model, 0), event.arrays).eval()
+        with torch.no_grad():
+            if learned.curve:
+                found = network(torch.tensor(curve_places()).unsqueeze(1)).squeeze(1)
+                assert learned.curve == pytest.approx(found.tolist(), abs=6e-5)
+                continue
+            answers = network(data.test.inputs).argmax(1)
+        counts = learned.classes["test"]
+        for number, (right, examples) in enumerate(zip(counts.right, counts.examples, strict=True)):
+            of_class = answers[data.test.targets == number]
+            assert (right, examples) == (int((of_class == number).sum()), len(of_class))
+
+
 def test_half_of_every_space_is_kept(finished_merge) -> None:
     _, events, _ = finished_merge
     for event in of_kind(events, ChannelsKept):
@@ -152,6 +184,7 @@ def test_a_merge_continues_from_what_is_finished(finished_merge) -> None:
         assert [e.stage for e in of_kind(rest, StageFinished)] == [e.stage for e in finished[n:]]
         for a, b in zip(of_kind(rest, StageFinished), finished[n:], strict=True):
             assert a.scores == b.scores
+            assert a.facts["learned"] == b.facts["learned"]
         assert of_kind(rest, StudentReturned)[0].stage == events[-1].stage
 
 

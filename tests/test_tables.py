@@ -46,6 +46,18 @@ def block(chosen: Recipe, seeds: range, budget: Budget = "epochs", **more: Any) 
     return Block(chosen, seeds, budget, device="cpu", data_dir=Path("no data is read"), **more)
 
 
+def test_a_row_has_what_its_network_answers() -> None:
+    """On both splits classes make up the score, each as often as it is there."""
+    (it,) = (some := block(recipe("digits"), range(1))).all
+    row = some.row(it, "teacher", it.fresh("teacher_a"), 0)
+    for split in ("heldout", "test"):
+        targets = getattr(it.data, split).targets
+        shares = [0.0 if each is None else each for each in row.accuracies(split)]
+        counts = [int((targets == number).sum()) for number in range(len(shares))]
+        right = sum(share * count for share, count in zip(shares, counts, strict=True))
+        assert right == pytest.approx(getattr(row, split) * len(targets), abs=0.01)
+
+
 def of_merge(chosen: Recipe, tmp_path: Path) -> dict[str, dict[str, float]]:
     """Held-out and test score of every stage of one merge, and of the student it returns."""
     scores = {}

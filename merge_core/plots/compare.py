@@ -6,17 +6,15 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import plotly.graph_objects as go
 
+from merge_core.plots.colours import colour_of
 from merge_core.plots.style import (
-    CONTROL,
-    ENSEMBLE,
     NEUTRAL,
     STUDENT,
-    TEACHER_COLOURS,
     frame,
 )
 from merge_core.views.evidence import Difference, difference_text
 from merge_core.views.runs import score_text
-from merge_core.views.scored import SPLITS, TITLES, Spread, Way
+from merge_core.views.scored import SPLITS, Spread, Way
 
 ROW = 52
 """Pixels of a strategy's row."""
@@ -25,30 +23,12 @@ _PAPER = 0.27
 WIDE = 6
 """Losses that differ by more than this factor are drawn on a logarithmic axis."""
 PUBLISHED = "#D55E00"
-OURS = "#66A61E"
 VERDICTS = {
     "better": ("clearly better", STUDENT, "circle"),
     "worse": ("clearly worse", "#D55E00", "x"),
     "unclear": ("not clear", NEUTRAL, "circle-open"),
 }
-_COLOURS = ("#56B4E9", ENSEMBLE, "#E69F00", "#8172B3", "#999933", "#AA4499")
-_RECIPES = ("#009E73", "#0072B2", "#E69F00", "#CC79A7", "#56B4E9", "#D55E00")
 _SYMBOLS = ("circle", "square", "diamond", "triangle-up", "triangle-down", "pentagon", "star")
-
-
-def colour_of(key: str) -> str:
-    """The colour of a strategy: green merges, blue teachers, grey controls, the rest in turn.
-
-    Picked runs, whose keys begin with a number, have a colour for each recipe.
-    """
-    known = {"student": STUDENT, "ours": OURS, "teacher": TEACHER_COLOURS[0]}
-    if key in known:
-        return known[key]
-    if key not in TITLES:
-        return _RECIPES[int(key.partition(":")[0]) % len(_RECIPES)]
-    if TITLES[key].startswith("control"):
-        return CONTROL
-    return _COLOURS[list(TITLES).index(key) % len(_COLOURS)]
 
 
 def jitter(count: int) -> np.ndarray:

@@ -6,11 +6,11 @@ import numpy as np
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from merge_core.plots.compare import colour_of
+from merge_core.learned import curve_places
+from merge_core.plots.colours import colours_of
 from merge_core.plots.style import frame
-from merge_core.repetitions import Summary, curve_places
+from merge_core.repetitions import Summary
 from merge_core.views.learned import missing_runs
-from merge_core.views.scored import TITLES
 
 MOST_CLASSES = 25
 """More classes than these nobody reads; those are shown in which two strategies differ most."""
@@ -18,18 +18,22 @@ _COLUMNS = 2
 _TARGET = "#D55E00"
 
 
-def overlaid_curves(found: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure:
+def overlaid_curves(
+    found: Mapping[str, Sequence[Sequence[float]]], words: Mapping[str, str]
+) -> go.Figure:
     """The paper's Figs. 9 and 10: all repetitions of a strategy over the target, a panel each.
 
     Args:
         found: `merge_core.views.learned.curves`.
+        words: key of every strategy → its title.
     """
     rows = -(-len(found) // _COLUMNS)
     titles = [
-        f"<b>{TITLES[key]}</b>  {missing_runs(each)} of {len(each)} miss a peak"
+        f"<b>{words[key]}</b>  {missing_runs(each)} of {len(each)} miss a peak"
         for key, each in found.items()
     ]
     height = 60 + 190 * rows
+    colours = colours_of(list(found))
     figure = make_subplots(
         rows,
         _COLUMNS,
@@ -47,7 +51,7 @@ def overlaid_curves(found: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure
             x=np.tile(x, len(each)),
             y=np.hstack([np.asarray(each, dtype=np.float32), gaps]).ravel(),
             mode="lines",
-            line={"width": 1.2, "color": colour_of(key)},
+            line={"width": 1.2, "color": colours[key]},
             opacity=max(0.25, min(0.8, 4 / len(each))),
             hoverinfo="skip",
             showlegend=False,
@@ -70,7 +74,9 @@ def overlaid_curves(found: Mapping[str, Sequence[Sequence[float]]]) -> go.Figure
     return figure
 
 
-def class_dots(found: Mapping[str, Mapping[str, Summary]]) -> go.Figure:
+def class_dots(
+    found: Mapping[str, Mapping[str, Summary]], words: Mapping[str, str], split: str
+) -> go.Figure:
     """A row for each class: the mean accuracy of some strategies, with the range of repetitions.
 
     The class that the first strategy knows best stands on top. Of very many classes those are shown
@@ -78,8 +84,11 @@ def class_dots(found: Mapping[str, Mapping[str, Summary]]) -> go.Figure:
 
     Args:
         found: `merge_core.views.learned.class_summaries`.
+        words: key of every strategy → its title.
+        split: "test" or "heldout".
     """
     chosen = list(next(iter(found.values())))
+    colours = colours_of(chosen)
     gaps = {name: abs(each[chosen[-1]].mean - each[chosen[0]].mean) for name, each in found.items()}
     shown = sorted(found, key=gaps.__getitem__, reverse=True)[:MOST_CLASSES]
     shown.sort(key=lambda name: found[name][chosen[0]].mean)
@@ -95,22 +104,21 @@ def class_dots(found: Mapping[str, Mapping[str, Summary]]) -> go.Figure:
                 "symmetric": False,
                 "array": [each.max - each.mean for each in made],
                 "arrayminus": [each.mean - each.min for each in made],
-                "color": colour_of(key),
+                "color": colours[key],
                 "thickness": 1.5,
                 "width": 0,
             },
             mode="markers",
-            name=TITLES[key],
-            marker={"size": 10, "color": colour_of(key), "symbol": _symbol(number)},
+            name=words[key],
+            marker={"size": 10, "color": colours[key], "symbol": _symbol(number)},
             customdata=shown,
-            hovertemplate=f"<b>%{{customdata}}</b>, {TITLES[key]}<br>mean %{{x:.3f}}"
-            "<extra></extra>",
+            hovertemplate=f"<b>%{{customdata}}</b>, {words[key]}<br>mean %{{x:.3f}}<extra></extra>",
         )
     frame(figure, height=110 + 32 * len(shown))
     figure.update_yaxes(
         tickvals=list(range(len(shown))), ticktext=shown, range=[-0.6, len(shown) - 0.4]
     )
-    figure.update_xaxes(title="test accuracy of the class")
+    figure.update_xaxes(title=f"{'test' if split == 'test' else 'held-out'} accuracy of the class")
     return figure
 
 

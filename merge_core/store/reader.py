@@ -20,6 +20,7 @@ from merge_core.store.steered import Answer, Branch, ForkPoint
 
 _parsed = lru_cache(256)(from_json)
 """Pages that move read the same recipe again and again."""
+_PLAN = "stage, epochs, steps, flops, started, finished, seconds"
 INPUTS = "inputs"
 """The folder of a run with the files that were given to it."""
 
@@ -140,21 +141,22 @@ class RunReader:
             status["message"] = "Its worker process is gone; resume it to go on."
         return status
 
-    def stages(self) -> list[dict[str, Any]]:
-        """The planned stages in order: "stage", "epochs", "steps", "flops", "started", "finished",
-        "seconds" (None until then) and "facts".
+    def plan(self) -> list[dict[str, Any]]:
+        """The planned stages in order: "stage", "epochs", "steps", "flops", "started", "finished"
+        and "seconds" (None until then).
         """
-        rows = self._rows(
-            "SELECT stage, epochs, steps, flops, started, finished, seconds, facts "
-            "FROM stages ORDER BY position"
-        )
+        return self._rows(f"SELECT {_PLAN} FROM stages ORDER BY position")
+
+    def stages(self) -> list[dict[str, Any]]:
+        """`plan` with the "facts" of each stage, which are longer than all the rest."""
+        rows = self._rows(f"SELECT {_PLAN}, facts FROM stages ORDER BY position")
         for row in rows:
             row["facts"] = json.loads(row["facts"])
         return rows
 
     def headway(self) -> Headway:
         """How far the run is and how long it will take."""
-        return headway(self.stages(), self.status(), self.sessions())
+        return headway(self.plan(), self.status(), self.sessions())
 
     def metrics(self, stage: str | None = None) -> list[dict[str, Any]]:
         """Rows "stage", "epoch", "step", "name", "value", of one stage or of all, in order."""
@@ -164,10 +166,6 @@ class RunReader:
             stage,
         )
         return [_with_nan(row) for row in rows]
-
-    def plan(self) -> list[dict[str, Any]]:
-        """Rows "stage", "epochs", "steps" of the planned stages in order; quicker than `stages`."""
-        return self._rows("SELECT stage, epochs, steps FROM stages ORDER BY position")
 
     def epochs_done(self, stage: str) -> int:
         """How many epochs of a stage are over."""

@@ -58,7 +58,7 @@ def summary(reader: RunReader, recipe: Experiment, created: float) -> RunSummary
         created=created,
         state=status["state"],
         stage=status["stage"],
-        fraction=headway(reader.stages(), status, []).fraction,
+        fraction=headway(reader.plan(), status, []).fraction,
         message=status["message"],
         sample=reader.sample,
         returned=returned,

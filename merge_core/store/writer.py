@@ -32,7 +32,7 @@ from merge_core.store import artifacts
 from merge_core.store.databases import RUN_TABLES, RunLock, create, unreadable
 from merge_core.store.steered import Answer, kept_name
 
-RUN_FACTS = ("parameters", "forward_flops", "first_layer")
+RUN_FACTS = ("parameters", "forward_flops", "first_layer", "class_names")
 """Facts of a stage that hold for the whole run; the first stage that knows one gives it."""
 
 

@@ -11,7 +11,7 @@ from torch import nn
 from merge_core.channels import concatenate, flops, trace
 from merge_core.ensembles import fit_together
 from merge_core.methods.base import STEP_COST
-from merge_core.particulars import class_accuracies, learned_curve
+from merge_core.particulars import judged
 from merge_core.precision import require
 from merge_core.proof import proved
 from merge_core.recipes import Recipe, Training
@@ -149,17 +149,17 @@ class Block:
             more: FLOPs beside its training.
             stages: the networks on the way to it.
         """
-        data, told = self.recipe.data, self.recipe.metric == "accuracy"
-        classes = class_accuracies(network, it.data.test, data.shape.classes) if told else ()
+        found, metric = judged(network, it.data, self.recipe.data), self.recipe.metric
         return Row(
             seed=it.recipe.seed,
             strategy=strategy,
-            heldout=it.heldout(network),
-            test=it.reported(network),
+            heldout=found.scores["heldout"][metric],
+            test=found.scores["test"][metric],
             epochs=narrow + wide,
             flops=self.flops(narrow, wide) + more,
-            classes=classes,
-            curve=learned_curve(network, it.device) if data.name == "sine" else (),
+            classes=found.learned.accuracies("test"),
+            heldout_classes=found.learned.accuracies("heldout"),
+            curve=found.learned.curve,
             stages=tuple(stages),
         )
 

@@ -15,7 +15,7 @@ from merge_core.errors import NetweldError
 from merge_core.presets import preset_of
 from merge_core.published import PUBLISHED
 from merge_core.recipes import Experiment, Recipe
-from merge_core.repetitions import WAYS, Budget, Results, Session, Summary
+from merge_core.repetitions import WAYS, Budget, Results, Row, Session, Summary
 from merge_core.stages import STAGE_BY_KEY
 from merge_core.views.runs import flops_text, recipe_title
 from merge_core.views.scored import SPLITS, TITLES, Scored, Way, seeds_text, spreads
@@ -117,14 +117,11 @@ class Table(Scored, Carried):
         scores = pd.DataFrame(known).dropna()
         return Way(key=way[-1], title=TITLES[way[-1]], scores=scores) if len(scores) else None
 
-    @property
-    def class_names(self) -> tuple[str, ...]:
-        """The names of its classes; numbers where nobody has said."""
-        count = max((len(row.classes) for row in self.rows), default=0)
-        for session in self.sessions:
-            if len(session.class_names) == count:
-                return session.class_names
-        return tuple(f"class {number}" for number in range(count))
+    def repetition(self, row: Row) -> str:
+        return f"seed {row.seed}"
+
+    def named(self, key: str) -> list[tuple[str, ...]]:
+        return [session.class_names for session in self.sessions]
 
 
 def read_table(path: Path, sample: bool = False) -> Table:

@@ -5,9 +5,9 @@ from collections.abc import Sequence
 
 import pandas as pd
 
-from merge_core.repetitions import CURVE_POINTS, Summary, curve_places, summary
-from merge_core.views.compare import Table
-from merge_core.views.scored import TITLES, Scored
+from merge_core.learned import CURVE_POINTS, curve_places
+from merge_core.repetitions import Summary, summary
+from merge_core.views.scored import Scored
 
 PEAKS = tuple((2 * i + 1) / 20 for i in range(10))
 """Where the target of `sine` has its five maxima and, between them, its five minima."""
@@ -38,37 +38,65 @@ def missing_runs(found: Sequence[Sequence[float]]) -> int:
     return sum(missed_peaks(curve) > 0 for curve in found)
 
 
-def class_frame(table: Table) -> pd.DataFrame:
-    """The test accuracy of each class: a row for each strategy, repetition and class.
+def class_split(scored: Scored, split: str) -> str:
+    """The split on which accuracies of classes are known: tables of early versions kept only test.
+
+    Args:
+        scored: what is compared.
+        split: which one is asked for, "test" or "heldout".
+    """
+    return split if any(row.accuracies(split) for row in scored.rows) else "test"
+
+
+def class_frame(scored: Scored, split: str) -> pd.DataFrame:
+    """The accuracy of each class: a row for each kind of network, repetition and class.
 
     Columns: strategy, title, seed, number (of the class), name, accuracy (NaN without examples).
     """
-    names = table.class_names
     rows = [
-        (key, TITLES[key], row.seed, number, names[number], math.nan if value is None else value)
-        for key in table.strategies
-        for row in table.of(key)
-        for number, value in enumerate(row.classes)
+        (key, scored.titles[key], row.seed, number, name, math.nan if value is None else value)
+        for key in scored.strategies
+        for row in scored.of(key)
+        for number, (name, value) in enumerate(
+            zip(scored.class_names(key), row.accuracies(split), strict=False)
+        )
     ]
     frame = pd.DataFrame(rows, columns=["strategy", "title", "seed", "number", "name", "accuracy"])
     return frame.astype({"accuracy": float})
 
 
-def class_summaries(table: Table, chosen: Sequence[str]) -> dict[str, dict[str, Summary]]:
-    """Name of each class → strategy → its test accuracies over the repetitions.
+def class_summaries(
+    scored: Scored, chosen: Sequence[str], split: str
+) -> dict[str, dict[str, Summary]]:
+    """Name of each class → kind of network → its accuracies over the repetitions.
 
-    Classes without test examples for one of the strategies are left out.
+    Classes without examples for one of the kinds are left out; kinds that tell other classes apart
+    have none in common.
     """
+    named = {scored.class_names(key) for key in chosen}
     found: dict[str, dict[str, Summary]] = {}
-    for number, name in enumerate(table.class_names):
+    for number, name in enumerate(named.pop() if len(named) == 1 else ()):
         known = {
             key: [
                 value
-                for row in table.of(key)
-                if row.classes and (value := row.classes[number]) is not None
+                for row in scored.of(key)
+                if (each := row.accuracies(split)) and (value := each[number]) is not None
             ]
             for key in chosen
         }
         if all(known.values()):
             found[name] = {key: summary(values) for key, values in known.items()}
     return found
+
+
+def unrecorded(scored: Scored) -> str:
+    """A sentence on repetitions that did not keep what they answer; empty where all did."""
+    without = dict.fromkeys(
+        scored.repetition(row) for row in scored.rows if not (row.curve or row.classes)
+    )
+    if not without:
+        return ""
+    names = list(without)
+    told = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    what = "learned curves" if scored.metric == "loss" else "accuracies of single classes"
+    return f"Without {what}, which an earlier version of netweld did not keep: {told}."

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 import pandas as pd
 
 from merge_core.errors import NetweldError
+from merge_core.learned import Learned
 from merge_core.presets import preset_of
 from merge_core.recipes import Experiment
 from merge_core.repetitions import Row
@@ -35,6 +36,7 @@ class Repeated:
         runs: names, one for each seed.
         seeds: likewise.
         devices: where they ran.
+        class_names: what people call the classes of their data; empty where nobody has said.
         rows: a row for each stage that is over in each run, `Row.strategy` its key or `RETURNED`;
             with the epochs and FLOPs of all training that the network rests on.
     """
@@ -44,6 +46,7 @@ class Repeated:
     runs: tuple[str, ...]
     seeds: tuple[int, ...]
     devices: tuple[str, ...]
+    class_names: tuple[str, ...]
     rows: tuple[Row, ...]
 
     @property
@@ -87,10 +90,20 @@ class Picked(Scored):
     def rule(self) -> str:
         return "with its recipe's own budget"
 
+    def repetition(self, row: Row) -> str:
+        """The name of the run."""
+        group = self._group(row.strategy)
+        return group.runs[group.seeds.index(row.seed)]
+
+    def named(self, key: str) -> list[tuple[str, ...]]:
+        return [self._group(key).class_names]
+
     def pairs(self, first: str, other: str) -> bool:
         """The same seed draws the same examples only where the settings of the data are equal."""
-        mine, theirs = (self.groups[int(key.partition(":")[0])].recipe for key in (first, other))
-        return mine.data == theirs.data
+        return self._group(first).recipe.data == self._group(other).recipe.data
+
+    def _group(self, key: str) -> Repeated:
+        return self.groups[int(key.partition(":")[0])]
 
     def conditions(self, split: str) -> str:
         parts = [
@@ -153,6 +166,7 @@ def repeated(readers: Sequence[RunReader]) -> list[Repeated]:
         titles[title] = titles.get(title, 0) + 1
         number = f", settings {titles[title]}" if titles[title] > 1 else ""
         seeds = sorted(by_seed)
+        names = (reader.facts().get("class_names", ()) for reader in by_seed.values())
         found.append(
             Repeated(
                 title=title + number,
@@ -160,6 +174,7 @@ def repeated(readers: Sequence[RunReader]) -> list[Repeated]:
                 runs=tuple(by_seed[seed].name for seed in seeds),
                 seeds=tuple(seeds),
                 devices=tuple(dict.fromkeys(by_seed[seed].device for seed in seeds)),
+                class_names=tuple(next(filter(None, names), ())),
                 rows=tuple(row for seed in seeds for row in _rows(by_seed[seed], seed)),
             )
         )
@@ -216,12 +231,15 @@ def _rows(reader: RunReader, seed: int) -> list[Row]:
         else:
             costs[stage] = epochs, flops
         if line["test"] == line["test"]:  # no NaN: the stage is over
-            found.append(_row(line, seed, stage, costs[stage]))
+            found.append(_row(line, seed, stage, costs[stage], facts[stage]))
     last = [line for line in frame if line["returned"]]
-    return found + [_row(line, seed, RETURNED, (epochs, flops)) for line in last]
+    return found + [
+        _row(line, seed, RETURNED, (epochs, flops), facts[str(line["stage"])]) for line in last
+    ]
 
 
-def _row(line: Mapping, seed: int, key: str, cost: tuple[int, float]) -> Row:
+def _row(line: Mapping, seed: int, key: str, cost: tuple[int, float], facts: Mapping) -> Row:
+    learned = Learned.of(facts.get("learned", {}))
     return Row(
         seed=seed,
         strategy=key,
@@ -229,6 +247,9 @@ def _row(line: Mapping, seed: int, key: str, cost: tuple[int, float]) -> Row:
         test=float(line["test"]),
         epochs=cost[0],
         flops=cost[1],
+        classes=learned.accuracies("test"),
+        heldout_classes=learned.accuracies("heldout"),
+        curve=learned.curve,
     )
 
 

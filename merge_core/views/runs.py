@@ -89,7 +89,7 @@ def stage_frame(reader: RunReader) -> pd.DataFrame:
     begun = "running" if reader.status()["state"] in ALIVE else "interrupted"
     returned = reader.facts().get("returned")
     rows = []
-    for row in reader.stages():
+    for row in reader.plan():
         stage = STAGE_BY_KEY[row["stage"]]
         finished, started = row["finished"] is not None, row["started"] is not None
         rows.append(
@@ -147,7 +147,7 @@ def curve_frame(reader: RunReader) -> pd.DataFrame:
     (epochs of the whole run), and one column per metric, e.g. heldout_accuracy, train_loss, lambda.
     """
     offsets, planned = {}, 0
-    for row in reader.stages():
+    for row in reader.plan():
         offsets[row["stage"]] = planned
         planned += row["epochs"]
     long = pd.DataFrame(reader.metrics(), columns=["stage", "epoch", "step", "name", "value"])

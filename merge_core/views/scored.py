@@ -64,6 +64,20 @@ class Scored(ABC):
     def ways(self, split: str) -> list[Way]:
         """The scores after each stage."""
 
+    @abstractmethod
+    def repetition(self, row: Row) -> str:
+        """The words for the repetition that a row is of."""
+
+    @abstractmethod
+    def named(self, key: str) -> Sequence[tuple[str, ...]]:
+        """What people have called the classes that a kind tells apart, as often as they said it."""
+
+    def class_names(self, key: str) -> tuple[str, ...]:
+        """The names of the classes that a kind tells apart; numbers where nobody has said."""
+        count = max((len(row.classes) for row in self.of(key)), default=0)
+        numbers = tuple(f"class {number}" for number in range(count))
+        return next((names for names in self.named(key) if len(names) == count), numbers)
+
     def pairs(self, first: str, other: str) -> bool:
         """Whether equal seeds of two kinds mean the same examples."""
         return True
