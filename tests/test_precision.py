@@ -12,8 +12,12 @@ from test_pages import begun, opened, store
 from torch import nn
 
 from merge_core import precision
+from merge_core.catalogue import METHOD_BY_KEY
 from merge_core.channels import trace
-from merge_core.data import Split, augmentation, load
+from merge_core.compared import of_run
+from merge_core.comparisons import trials
+from merge_core.comparisons.situation import Situation
+from merge_core.data import Dataset, Split, augmentation
 from merge_core.devices import generator
 from merge_core.ensembles import fit_together
 from merge_core.errors import DeviceError, RecipeError
@@ -24,17 +28,18 @@ from merge_core.models import build
 from merge_core.precision import outputs_of, require
 from merge_core.presets import find_preset, preset_of
 from merge_core.presets.ours import ours
-from merge_core.recipes import Experiment, Training, from_json
+from merge_core.recipes import Comparison, Experiment, Training, from_json
 from merge_core.repetitions import Results
+from merge_core.staging import Stages
 from merge_core.store import Store
-from merge_core.strategies import merge
 from merge_core.tables import Block
-from merge_core.training import Job, evaluate, fit, load_arrays, state_arrays
+from merge_core.training import Job, evaluate, fit, state_arrays
 from merge_core.worker import Work, carry_out
 
 __all__ = ["begun", "store"]  # the fixtures
 
 HALVED = {"precision": "bfloat16"}
+TRAINING = Training(epochs=4, batch_size=16, learning_rate=0.05)
 
 
 def images(n: int, seed: int) -> Split:
@@ -43,15 +48,16 @@ def images(n: int, seed: int) -> Split:
     return Split(torch.randn(n, 1, 8, 8, generator=draws) + labels.view(-1, 1, 1, 1) - 4.5, labels)
 
 
+def small_data() -> Dataset:
+    return Dataset(images(128, 0), images(64, 1), images(64, 2))
+
+
 def gated_job(kind: str, seed: int = 0) -> Job:
     """The gate stage of a small network with batch norm, from the same draws every time."""
     recipe = find_preset("digits", "quick").recipe.changed({"precision": kind})
-    recipe = replace(recipe, gating=Training(epochs=4, batch_size=16, learning_rate=0.05))
-    data = load(recipe.data, 0, Path())
-    data = replace(data, train=images(128, 0), heldout=images(64, 1))
     setting = Setting(
-        recipe=recipe,
-        data=data,
+        recipe=replace(recipe, gating=TRAINING),
+        data=small_data(),
         augment=augmentation("none"),
         draws=lambda purpose: generator(seed, purpose),
         teachers=2,
@@ -162,20 +168,43 @@ def test_many_networks_are_what_each_is_alone() -> None:
             assert torch.equal(one, other)
 
 
-def test_a_merge_is_judged_in_float32(tmp_path: Path) -> None:
-    short = dict.fromkeys(("teacher.epochs", "gating.epochs", "fine_tune.epochs"), "1")
-    recipe = small("digits", **HALVED, **short, **{"data.train": "100"})
-    data = load(recipe.data, recipe.seed, tmp_path)
-    finished = {
-        event.stage: event
-        for event in merge(recipe, "cpu", data_dir=tmp_path)
-        if isinstance(event, StageFinished)
-    }
-    for stage in ("teacher_a", "cut", "fine_tune"):
-        event = finished[stage]
-        network = load_arrays(build(recipe.model, 0, recipe.data.shape), event.arrays)
-        assert event.scores["test"] == evaluate(network, data.test)
-        assert all(p.dtype == torch.float32 for p in network.parameters())
+def test_teachers_are_judged_in_float32_and_compared_as_they_learned(store: Store) -> None:
+    recipe = find_preset("digits", "quick").recipe.changed(HALVED)
+    run = store.create(recipe, "cpu")
+    stages = Stages(recipe, "cpu", small_data(), None)
+    with store.writer(run) as writer:
+        for stage in ("teacher_a", "teacher_b"):
+            writer.write(stages.planned(stage, TRAINING))
+            network = stages.fresh(stage)
+            assert stages.job(stage, network, TRAINING).precision == "bfloat16"
+            for event in stages.trained(stage, network, TRAINING):
+                writer.write(event)
+                if isinstance(event, StageFinished):
+                    assert event.scores["test"] == evaluate(network, stages.data.test)
+    with store.open(run) as reader:
+        comparison, _ = of_run(reader, ("uniform",))
+    assert comparison.precision == "bfloat16"
+
+
+def test_a_comparison_tunes_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    recipe = find_preset("digits", "quick").recipe
+    comparison = Comparison(
+        name="compare",
+        preset="files",
+        data=recipe.data,
+        model=recipe.model,
+        precision="bfloat16",
+        teachers=("A", "B"),
+        gates=recipe.gates,
+        gating=TRAINING,
+        fine_tune=TRAINING,
+    )
+    teachers = [build(recipe.model, seed).eval() for seed in (0, 1)]
+    asked: list[Job] = []
+    monkeypatch.setattr(trials, "fit", lambda job: iter(asked.append(job) or ()))
+    here = Situation(comparison, small_data(), teachers, "cpu", lambda progress: None)
+    list(trials.tried(METHOD_BY_KEY["uniform"], here))
+    assert [job.precision for job in asked] == ["bfloat16"]
 
 
 @pytest.mark.parametrize("device", ["cuda", "mps"])
