@@ -153,8 +153,8 @@ def test_learned_curves_of_picked_runs(store: Store) -> None:
     assert not app.exception
     figure = json.loads(app.get("plotly_chart")[-1].proto.spec)
     titles = [each["text"] for each in figure["layout"]["annotations"]]
-    assert "<b>Teacher A</b>  2 of 2 miss a peak" in titles
-    assert "<b>Returned</b>  0 of 2 miss a peak" in titles
+    assert "<b>Teacher A</b><br>2 of 2 miss a peak" in titles
+    assert "<b>Returned</b><br>0 of 2 miss a peak" in titles
     missing = "Without learned curves, which an earlier version of netweld did not keep: "
     assert f"{missing}{early}." in words(app)
     app = runs_compared(early)

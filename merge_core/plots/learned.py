@@ -1,5 +1,6 @@
 """What repeated networks have learned: curves over the target, accuracy of each class."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 
 import numpy as np
@@ -15,6 +16,8 @@ from merge_core.views.learned import missing_runs
 MOST_CLASSES = 25
 """More classes than these nobody reads; those are shown in which two strategies differ most."""
 _COLUMNS = 2
+_TITLE, _LINE = 24, 18
+"""How wide a panel's title may be on a telephone, in letters; how high a line of it is."""
 _TARGET = "#D55E00"
 
 
@@ -29,18 +32,19 @@ def overlaid_curves(
     """
     rows = -(-len(found) // _COLUMNS)
     titles = [
-        f"<b>{words[key]}</b>  {missing_runs(each)} of {len(each)} miss a peak"
+        [*textwrap.wrap(words[key], _TITLE), f"{missing_runs(each)} of {len(each)} miss a peak"]
         for key, each in found.items()
     ]
-    height = 60 + 190 * rows
+    above = 6 + _LINE * max(map(len, titles))
+    height = 24 + (154 + above) * rows
     colours = colours_of(list(found))
     figure = make_subplots(
         rows,
         _COLUMNS,
-        subplot_titles=titles,
+        subplot_titles=[f"<b>{'<br>'.join(name)}</b><br>{told}" for *name, told in titles],
         shared_xaxes=True,
         shared_yaxes=True,
-        vertical_spacing=36 / height,
+        vertical_spacing=above / (height - above - 24),
         horizontal_spacing=0.02,
     )
     x = np.append(np.asarray(curve_places(), dtype=np.float32), np.nan)
@@ -68,7 +72,7 @@ def overlaid_curves(
             **place,
         )
     frame(figure, height=height)
-    figure.update_layout(margin={"t": 64}, legend={"y": 1 + 28 / height})
+    figure.update_layout(margin={"t": above + _LINE + 8}, legend={"y": 1 + above / (height - 90)})
     figure.update_yaxes(range=[-1.9, 1.9], tickvals=[-1, 0, 1])
     figure.update_annotations(font={"size": 13})
     return figure
