@@ -162,7 +162,7 @@ def test_cka_of_a_network_with_itself_and_with_a_permuted_copy(name: str) -> Non
 
 
 def test_minibatches_estimate_what_all_examples_give() -> None:
-    (a, b), graph, inputs, _ = situation("perceptron", 4000)
+    (a, b), graph, inputs, _ = situation("perceptron", 1200)
     whole = layer_cka(a, b, graph, [inputs])
     parts = layer_cka(a, b, graph, inputs.split(40))
     torch.testing.assert_close(parts, whole, rtol=0, atol=0.02)
