@@ -73,12 +73,9 @@ def test_teachers_may_learn_from_disjoint_halves(tmp_path) -> None:
     plans = {}
     for halves in ("shared", "disjoint"):
         events = merge(small("digits", **{"data.halves": halves}), "cpu", data_dir=tmp_path)
-        first = next(e for e in events if isinstance(e, EpochFinished))
-        planned = itertools.takewhile(
-            lambda e: isinstance(e, StagePlanned),
-            merge(small("digits", **{"data.halves": halves}), "cpu", data_dir=tmp_path),
-        )
+        planned = itertools.takewhile(lambda e: isinstance(e, StagePlanned), events)
         plans[halves] = {e.stage: e for e in planned if isinstance(e, StagePlanned)}
+        first = next(e for e in events if isinstance(e, EpochFinished))
         plan = plans[halves]["teacher_a"]
         assert first.step == plan.steps // plan.epochs
     for stage, plan in plans["shared"].items():
