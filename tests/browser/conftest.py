@@ -30,13 +30,27 @@ def browser() -> Iterator[Browser]:
         pytest.skip(str(error))
 
 
-@pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    """A wide window of its own."""
-    context = browser.new_context(viewport={"width": 1400, "height": 1000})
+@pytest.fixture(scope="session")
+def tab(browser: Browser) -> Iterator[Page]:
+    """The one tab: a new one would compile all the code of the pages again, for seconds."""
+    context = browser.new_context()
     context.set_default_timeout(60_000)  # a busy machine is slow, not wrong
     yield context.new_page()
     context.close()
+
+
+@pytest.fixture
+def page(tab: Page) -> Iterator[Page]:
+    """A wide window with nothing in it."""
+    tab.set_viewport_size({"width": 1400, "height": 1000})
+    tab.emulate_media(color_scheme="light")
+    tab.mouse.move(0, 0)
+    yield tab
+    for other in tab.context.pages:
+        if other is not tab:
+            other.close()
+    tab.goto("about:blank")
+    tab.context.clear_cookies()
 
 
 @pytest.fixture(scope="session")

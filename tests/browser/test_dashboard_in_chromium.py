@@ -1,6 +1,7 @@
 """The dashboard as people use it: in a real Chromium, against a real server."""
 
 import json
+import re
 from typing import Literal
 
 import fake_runs
@@ -18,6 +19,24 @@ MINUTE = 60_000
 
 def go_to(page: Page, name: str) -> None:
     page.get_by_role("link", name=name, exact=True).first.click()
+
+
+def path(name: str) -> str:
+    """Where a page is below the address of the dashboard."""
+    return "" if name == "Overview" else name.lower()
+
+
+def pick(page: Page, run: str) -> None:
+    """Pick a run with the picker that is on every page."""
+    picker = page.get_by_role("combobox", name="Run", exact=True)
+    picker.click()
+    picker.fill(run)
+    page.get_by_role("option", name=run, exact=True).click()
+
+
+def settled(page: Page) -> None:
+    """Wait until the server has nothing more to tell for the moment."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def finished(store: Store, recipe: str) -> RunSummary:
@@ -41,7 +60,7 @@ def test_start_a_merge_watch_it_finish_and_find_the_outlined_filters(
     page.get_by_role("combobox", name="Recipe").click()
     page.get_by_role("option", name="Sine").click()
     expect(page.get_by_text(find_preset("sine", "quick").story)).to_be_visible()
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    settled(page)
     for label, value in (("each teacher", 3), ("gates", 3), ("fine-tuning", 2)):
         field = page.get_by_role("spinbutton", name=label, exact=True)
         expect(field).to_have_count(1)  # the one of the recipe before is gone
@@ -122,43 +141,46 @@ def test_reload_second_tab_and_back_show_the_same_run(
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
 def test_every_page_shows_every_run(
-    browser: Browser, address: str, store: Store, theme: Literal["light", "dark"]
+    page: Page, address: str, store: Store, theme: Literal["light", "dark"]
 ) -> None:
-    context = browser.new_context(viewport={"width": 1400, "height": 1000}, color_scheme=theme)
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    # What is drawn of finished runs in the one; in the other a failed run and a sample, too.
-    names = {finished(store, name).name for name in ("textures", "sine")}
+    page.emulate_media(color_scheme=theme)
+    # A failed run and samples in the one; in the other what every page draws in its colours.
+    names = {finished(store, "textures").name}
     if theme == "light":
         names = {run.name for run in store.runs() if run.state == "failed" or run.sample}
     runs = [run for run in store.runs() if run.name in names][:3]
+    shown = list(DRAWN)  # there and back again, so that the code of the pages is loaded once
+    page.goto(address)
     for run in runs:
-        page.goto(f"{address}/?run={run.name}")
-        for name, drawn in DRAWN.items():
-            if name != "Overview":
+        pick(page, run.name)
+        for name in shown:
+            if name != shown[0]:
                 go_to(page, name)
+            address_now = rf"{address}/{path(name)}\?(.*&)?run={run.name}(&|$)"
+            expect(page).to_have_url(re.compile(address_now))
             if run.state == "finished":
-                page.wait_for_selector(drawn, state="attached")
-            expect(page.get_by_test_id("stStatusWidget")).to_have_count(0)
+                page.wait_for_selector(DRAWN[name], state="attached")
+            settled(page)
             of_run = name not in ("Compare", "Lab")
             assert_no_error(page, failed=run.state == "failed" and of_run)
-    context.close()
+        shown.reverse()
 
 
 def test_a_narrow_screen_needs_no_sideways_scrolling(
-    browser: Browser, address: str, store: Store
+    page: Page, address: str, store: Store
 ) -> None:
-    context = browser.new_context(viewport={"width": 420, "height": 900})
-    context.set_default_timeout(20_000)
-    page = context.new_page()
-    run = finished(store, "textures").name
+    page.set_viewport_size({"width": 420, "height": 900})
+    page.goto(f"{address}/?run={finished(store, 'textures').name}")
     widths = {}
     for name, drawn in DRAWN.items():
-        page.goto(f"{address}/{'' if name == 'Overview' else name.lower()}?run={run}")
+        if name != "Overview":
+            menu = page.get_by_role("link", name=name, exact=True).first
+            menu.dispatch_event("click")  # wherever a narrow screen hides the menu
+            expect(page).to_have_url(re.compile(rf"{address}/{path(name)}\?"))
         page.wait_for_selector(drawn, state="attached")
+        settled(page)
         widths[name] = page.get_by_test_id("stMain").evaluate("main => main.scrollWidth")
     assert max(widths.values()) <= 420, widths
-    context.close()
 
 
 def test_nothing_leaves_the_machine(page: Page, address: str) -> None:

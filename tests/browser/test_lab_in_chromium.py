@@ -1,11 +1,9 @@
 """The page Lab in a real Chromium: a landscape that is clicked, and a search."""
 
-from collections.abc import Iterator
-
 import fake_labs
 import fake_searches
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from merge_core.store import Store
 from merge_core.views.lab import cell_text
@@ -15,11 +13,9 @@ pytestmark = pytest.mark.browser
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1400, "height": 1400})
-    context.set_default_timeout(60_000)
-    yield context.new_page()
-    context.close()
+def page(page: Page) -> Page:
+    page.set_viewport_size({"width": 1400, "height": 1400})
+    return page
 
 
 def sees_search(page: Page, now: SearchNow) -> None:

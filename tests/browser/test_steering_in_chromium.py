@@ -2,11 +2,10 @@
 
 import re
 import time
-from collections.abc import Iterator
 
 import fake_runs
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Page, expect
 
 from merge_core import launch
 from merge_core.events import EpochFinished
@@ -20,11 +19,9 @@ STEPS = 10  # of an epoch: 1280 examples in batches of 128
 
 
 @pytest.fixture
-def page(browser: Browser) -> Iterator[Page]:
-    context = browser.new_context(viewport={"width": 1400, "height": 1800})
-    context.set_default_timeout(30_000)
-    yield context.new_page()
-    context.close()
+def page(page: Page) -> Page:
+    page.set_viewport_size({"width": 1400, "height": 1800})
+    return page
 
 
 def press(page: Page, name: str) -> None:
