@@ -15,7 +15,7 @@ from torchvision.models.swin_transformer import PatchMergingV2, SwinTransformerB
 
 from merge_core.channels import check, concatenate, select, trace
 
-SMALL = ("squeezenet1_1", "mobilenet_v2", "mobilenet_v3_small", "shufflenet_v2_x0_5")
+SMALL = ("squeezenet1_1", "mobilenet_v3_small", "shufflenet_v2_x0_5")
 """Family members whose laws take seconds; `netweld inspect --all` measures every family."""
 
 
@@ -86,6 +86,10 @@ def efficientnet_v2() -> nn.Module:
     return models.EfficientNet(blocks, 0.2, 0.5, num_classes=7, last_channel=24)
 
 
+def mobilenet_v2() -> nn.Module:
+    return models.MobileNetV2(7, 0.25)
+
+
 def mnasnet() -> nn.Module:
     return models.MNASNet(0.1, num_classes=7)
 
@@ -116,8 +120,8 @@ def inception_v3() -> nn.Module:
 TINY = (
     (resnet, 32), (regnet_x, 32), (regnet_y, 32), (googlenet, 64), (resnext, 32), (densenet, 32),
     (vit, 32), (swin, 32), (swin_v2, 32), (maxvit, 32), (convnext, 32), (efficientnet, 32),
-    (efficientnet_v2, 32), (mnasnet, 32), (wide_resnet, 32), (alexnet, 64), (vgg11, 32),
-    (vgg11_bn, 64), (inception_v3, 299),
+    (efficientnet_v2, 32), (mobilenet_v2, 32), (mnasnet, 32), (wide_resnet, 32), (alexnet, 64),
+    (vgg11, 32), (vgg11_bn, 64), (inception_v3, 299),
 )  # fmt: skip
 """Torchvision's own classes of the large families, with few channels or blocks, and image sides."""
 
