@@ -10,8 +10,8 @@ teacher. Then the big student learns by `training.fit`, with gates and without. 
 turns, after one of each that does not count, and medians are compared: by the clock and, because
 that says little where other programs keep the cores busy, in processor time of the process and its
 workers. Goals: at least 1.4 times the plain way's images/s on a processor and 10 times on a CUDA
-device; with gates at least 0.85 times those without. ResNet20 also learns in bfloat16, which has no goal: it is for devices that gain by
-it, and whether this one does is what the line says.
+device; with gates at least 0.85 times those without. ResNet20 also learns in bfloat16, which has no
+goal: it is for devices that gain by it, and whether this one does is what the line says.
 
 On a CUDA device also: which part of a step's time the memory needs at least. That counts every
 operation of a step as reading its tensors once and writing its results once, at the speed at which
