@@ -7,6 +7,7 @@ from typing import Literal
 import fake_runs
 import pytest
 from playwright.sync_api import Browser, Page, expect
+from waiting import settled
 
 from merge_core import bench_pages
 from merge_core.bench_pages import DRAWN, measure_at, table
@@ -32,11 +33,6 @@ def pick(page: Page, run: str) -> None:
     picker.click()
     picker.fill(run)
     page.get_by_role("option", name=run, exact=True).click()
-
-
-def settled(page: Page) -> None:
-    """Wait until the server has nothing more to tell for the moment."""
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def finished(store: Store, recipe: str) -> RunSummary:

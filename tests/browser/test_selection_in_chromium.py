@@ -4,6 +4,7 @@ import re
 
 import pytest
 from playwright.sync_api import Page, expect
+from waiting import settled
 
 from merge_core.store import Store
 
@@ -32,7 +33,7 @@ def test_a_clicked_filter_is_selected_on_other_pages_and_then_a_pair_of_the_tabl
     expect(selected).to_have_value("", timeout=MINUTE)  # the first page of a new server
     tick = page.locator(".st-key-tiles").get_by_text("✓").first
     expect(tick).to_be_visible()
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+    settled(page)
     box = tick.bounding_box()
     assert box is not None
     page.mouse.click(box["x"] - 12, box["y"] + 20)

@@ -6,6 +6,7 @@ import time
 import fake_runs
 import pytest
 from playwright.sync_api import Page, expect
+from waiting import settled
 
 from merge_core import launch
 from merge_core.events import EpochFinished
@@ -183,11 +184,6 @@ def weights_of(page: Page) -> list[float]:
     """λ at the points of the editor."""
     points = page.get_by_role("slider", name=re.compile(r"^Point \d of 6$"))
     return points.evaluate_all("all => all.map(each => Number(each.ariaValueNow))")
-
-
-def settled(page: Page) -> None:
-    """Wait until the server has nothing more to tell for the moment."""
-    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
 
 
 def used(reader: RunReader) -> list[float]:
