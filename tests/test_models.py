@@ -58,6 +58,28 @@ def test_a_shortcut_without_parameters_keeps_every_second_position() -> None:
     assert not y[:, 24:].any()
 
 
+@pytest.mark.parametrize("name", ["cifar-resnet20", "cifar-resnet20-projection", "patch-cnn"])
+def test_gradients_of_images_stay_in_the_layout_of_the_images(name: str) -> None:
+    """An operation that meets two layouts takes several times as long; pools over all may."""
+    network = build(name, 0)
+    images = torch.zeros(2, *USUAL[name][0]).to(memory_format=torch.channels_last)
+    kept: list[bool] = []
+
+    def watch(module: torch.nn.Module, given: tuple[torch.Tensor]) -> None:
+        if given[0].requires_grad:
+            given[0].register_hook(
+                lambda gradient: kept.append(
+                    gradient.is_contiguous(memory_format=torch.channels_last)
+                )
+            )
+
+    convolutions = [each for each in network.modules() if isinstance(each, torch.nn.Conv2d)]
+    for each in convolutions:
+        each.register_forward_pre_hook(watch)
+    network(images).sum().backward()
+    assert kept == [True] * (len(convolutions) - 1)  # the first one reads the images
+
+
 def test_the_cifar_resnet_has_the_published_number_of_weights() -> None:
     """He et al. 2016, table 6: 0.27 million in ResNet20."""
     plain, projected = (
