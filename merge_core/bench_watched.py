@@ -28,8 +28,12 @@ if TYPE_CHECKING:
     from playwright.sync_api import Page
 
 GOAL = 0.8
+MODEL = "patch-cnn"
+"""The network of `textures`, which is small: it trains on one thread."""
 SETTINGS = {"teacher.epochs": "1", "gating.epochs": "100"}
 """Of `textures`, preset quick: epochs as long as ever, and so many that the gates do not end."""
+LARGER = {"data.train": "1000"}
+"""For any other network, which takes longer over an epoch; pages draw when one is over."""
 PAGES = {"gates": "Gates", "": "Overview"}
 """What is watched: the page's place in the address, and its name."""
 SECONDS = 6.0
@@ -60,11 +64,13 @@ class Outcome:
     Attributes:
         unwatched, watched: turns in the order of measuring, each watched one after the unwatched
             one of the same place.
+        model: the network that learned.
         threads: of the worker.
     """
 
     unwatched: list[Turn]
     watched: list[Turn]
+    model: str
     threads: int
 
     @property
@@ -75,7 +81,7 @@ class Outcome:
 
     def lines(self) -> Iterator[str]:
         """The lines of a Markdown table."""
-        yield "| gate stage of `textures` | steps/s, median | every turn | server and Chromium |"
+        yield f"| gates of {self.model} | steps/s, median | every turn | server and Chromium |"
         yield "| --- | --- | --- | --- |"
         for what, turns in (("unwatched", self.unwatched), ("watched", self.watched)):
             looking = statistics.median(turn.looking for turn in turns)
@@ -85,24 +91,31 @@ class Outcome:
             )
         yield ""
         yield (
-            f"Watched, a merge with {self.threads} threads on {processes.available_cores()} cores "
+            f"Watched, a merge with {self.threads} thread{'s' if self.threads > 1 else ''} on "
+            f"{processes.available_cores()} cores "
             f"has {100 * self.fraction:.0f} % of its unwatched speed "
             f"({'reaches' if self.fraction >= GOAL else 'misses'} the goal of {100 * GOAL:.0f} %)."
         )
 
 
-def recipe() -> Recipe:
-    """The merge that is measured."""
-    made = find_preset("textures", "quick").recipe.changed(SETTINGS)
+def recipe(model: str = MODEL) -> Recipe:
+    """The merge that is measured.
+
+    Raises:
+        RecipeError: no network of this name fits the images of `textures`.
+    """
+    settings = SETTINGS if model == MODEL else {**SETTINGS, **LARGER, "model": model}
+    made = find_preset("textures", "quick").recipe.changed(settings)
     assert isinstance(made, Recipe)
     return made
 
 
-def measure(repeats: int = 5, home: Path | None = None) -> Outcome:
+def measure(repeats: int = 5, model: str = MODEL, home: Path | None = None) -> Outcome:
     """Let the gates of a merge learn unwatched and watched, in turns.
 
     Args:
         repeats: turns of each kind.
+        model: the network that learns.
         home: where the run is; a place of its own by default.
 
     Raises:
@@ -110,12 +123,12 @@ def measure(repeats: int = 5, home: Path | None = None) -> Outcome:
     """
     if home is None:
         with tempfile.TemporaryDirectory() as place:
-            return measure(repeats, Path(place))
-    store = Store(home)
+            return measure(repeats, model, Path(place))
+    store, asked = Store(home), recipe(model)
     unwatched, watched = [], []
     with dashboard(home) as address, chromium() as browser:
         windows = {page: browser.new_context().new_page() for page in PAGES}
-        name, _ = launch.begin(store, recipe(), "cpu")
+        name, _ = launch.begin(store, asked, "cpu")
         with store.open(name) as reader:
             _next_step(store, reader)
             for _ in range(repeats):
@@ -127,7 +140,9 @@ def measure(repeats: int = 5, home: Path | None = None) -> Outcome:
                 watched.append(_turn(store, reader))
         launch.stop(store, name)
         queue.wait(store, name)
-    return Outcome(unwatched=unwatched, watched=watched, threads=queue.threads_for(recipe()))
+    return Outcome(
+        unwatched=unwatched, watched=watched, model=model, threads=queue.threads_for(asked)
+    )
 
 
 def _watch(window: "Page", address: str, title: str) -> None:

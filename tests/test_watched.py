@@ -15,6 +15,7 @@ def test_the_median_of_neighbouring_turns_decides(middle: float, said: str):
     outcome = Outcome(
         unwatched=turns([2.0, 10.0, 100.0], 0.0),
         watched=turns([1.0, middle, 99.0], 0.25),
+        model="patch-cnn",
         threads=2,
     )
     assert outcome.fraction == middle / 10

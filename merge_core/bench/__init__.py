@@ -150,14 +150,17 @@ def crowd(
         typer.echo(f"Error: {error}", err=True)
 
 
-@app.command(epilog="Example: netweld bench watched --repeats 4")
+@app.command(epilog="Example: netweld bench watched --model cifar-resnet20")
 def watched(
     repeats: Annotated[
         int, typer.Option(min=1, help="Turns of some seconds unwatched, and as many watched.")
     ] = 5,
+    model: Annotated[
+        str, typer.Option(help="The network that learns: small ones take one core, others all.")
+    ] = "patch-cnn",
 ) -> None:
     """What looking costs: a merge's speed while the dashboard is open on it, and while not."""
     from merge_core import bench_watched
 
-    for line in bench_watched.measure(repeats).lines():
+    for line in bench_watched.measure(repeats, model).lines():
         typer.echo(line)
