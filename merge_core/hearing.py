@@ -82,23 +82,36 @@ class Ears:
         self.signal = number
 
     def begin(self, answered: Collection[int]) -> None:
-        """Before anything is planned, hear only that the run shall stop.
+        """The worker begins: refuse what an earlier one should have heard.
 
         Args:
             answered: ids of the commands that earlier workers have answered.
 
         Raises:
-            Stopped: it shall; already acknowledged.
+            Stopped: the run shall stop; already acknowledged.
         """
         self._answered = answered
         for command in self._store.commands(self._name):
-            if command.id in answered:
-                continue
-            if command.id <= self._heard:
+            if command.id <= self._heard and command.id not in answered:
                 self._answer(command, _TOO_LATE, refused=True)
-            elif command.verb == "stop":
-                self._obey(command)
+        self._hear_stop()
         self._end()
+
+    def heed_stop(self) -> None:
+        """Before anything is planned, hear only that the run shall stop.
+
+        Raises:
+            Stopped: it shall; already acknowledged.
+        """
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + POLL_SECONDS
+            self._hear_stop()
+        self._end()
+
+    def _hear_stop(self) -> None:
+        for command in self._store.commands(self._name, after=self._heard):
+            if command.verb == "stop" and command.id not in self._answered:
+                self._obey(command)
 
     def close(self) -> None:
         """The run is over: refuse what can no longer be heard."""

@@ -25,6 +25,21 @@ class Headway:
     left: float | None
 
 
+@dataclass(frozen=True, kw_only=True)
+class Reading:
+    """How far images are read from files, before a run has its first stage.
+
+    Attributes:
+        done: images that are read.
+        of: how many there are.
+        left: seconds to go at the speed so far; None when it is too early to tell.
+    """
+
+    done: int
+    of: int
+    left: float | None
+
+
 def flops_done(stages: Sequence[Mapping[str, Any]], current: str | None, step: int) -> float:
     """FLOPs of the finished stages and of the steps done in the current one."""
     done = 0.0

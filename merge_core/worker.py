@@ -23,6 +23,7 @@ from merge_core import places, queue
 from merge_core.errors import NetweldError, StoreError
 from merge_core.events import EpochFinished, Event, Progress, Resume, StagePlanned
 from merge_core.hearing import Ears, Stopped
+from merge_core.progress import Reading
 from merge_core.recipes import Averaging, Comparison, Coupling, Experiment, Recipe, Refit
 from merge_core.steering import Steering
 from merge_core.store import RunWriter, Store
@@ -53,6 +54,8 @@ class Work:
         note: where to note facts about the run.
         pulse: to be called with the headway in the middle of a long computation, where no event
             can be yielded; it raises when the run shall stop.
+        reading: to be called while images are read, before anything is planned, with how many are
+            read and of how many; it raises when the run shall stop.
     """
 
     recipe: Experiment
@@ -62,6 +65,7 @@ class Work:
     code: Path | None
     note: Note
     pulse: Callable[[Progress], None]
+    reading: Callable[[int, int], None]
     steering: Callable[[], Steering]
 
 
@@ -73,6 +77,7 @@ def carry_out(work: Work) -> Iterator[Event]:
     # Torch takes seconds to import; meanwhile the run is already held and its heart beats.
     import torch
 
+    from merge_core.data.reading import told_to
     from merge_core.devices import resolve
     from merge_core.models.own import look_in
     from merge_core.precision import require
@@ -92,7 +97,12 @@ def carry_out(work: Work) -> Iterator[Event]:
             "netweld": places.netweld_version(),
         },
     )
-    data = places.data_directory()
+    with told_to(work.reading):
+        yield from _strategy(work, device, places.data_directory())
+
+
+def _strategy(work: Work, device: str, data: Path) -> Iterator[Event]:
+    """The events of what the recipe is for."""
     match work.recipe:
         case Recipe() as recipe:
             from merge_core.strategies import merge
@@ -275,6 +285,7 @@ def _work(
                 code=reader.code,
                 note=writer.fact,
                 pulse=_pulse(writer, ears),
+                reading=_reading(writer, ears),
                 steering=steering,
             )
             answered = {answer.command for answer in reader.answers()}
@@ -320,6 +331,27 @@ def _pulse(writer: RunWriter, ears: Ears) -> Callable[[Progress], None]:
         ears.obey()
 
     return pulse
+
+
+def _reading(writer: RunWriter, ears: Ears) -> Callable[[int, int], None]:
+    """What is called while images are read."""
+    begun: tuple[float, int] | None = None
+    written = -math.inf
+
+    def reading(done: int, of: int) -> None:
+        nonlocal begun, written
+        now = time.monotonic()
+        begun = begun or (now, done)
+        if done == of:
+            writer.reading(None)
+        elif now - written >= PROGRESS_SECONDS:
+            since, before = begun
+            left = (of - done) * (now - since) / (done - before) if done > before else None
+            writer.reading(Reading(done=done, of=of, left=left))
+            written = now
+        ears.heed_stop()
+
+    return reading
 
 
 def main(arguments: list[str] | None = None) -> int:

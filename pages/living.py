@@ -10,7 +10,7 @@ from merge_core import launch, places, queue
 from merge_core.recipes import Comparison
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views import queued
-from merge_core.views.runs import ALIVE, duration, stage_title
+from merge_core.views.runs import ALIVE, duration, reading_text, stage_title
 from pages import identity, pace
 from pages.picking import FRESH, picked_summary, read_anew
 from pages.showing import errors_as_sentences
@@ -118,6 +118,18 @@ def _waiting(name: str) -> str:
     )
 
 
+def preparing(reader: RunReader) -> bool:
+    """How far a run is that works and has no stage yet; whether that is so."""
+    reading = reader.reading()
+    if reading is not None:
+        st.progress(reading.done / reading.of, text=reading_text(reading))
+    elif reader.status()["stage"] is None:
+        st.progress(0.0, text="Getting ready")
+    else:
+        return False
+    return True
+
+
 def progress(summary: RunSummary, reader: RunReader) -> None:
     """How far an unfinished run is, in one line and a bar, and the buttons that steer it."""
     refusal = "" if summary.sample else identity.refusal(summary.name)
@@ -147,23 +159,8 @@ def progress(summary: RunSummary, reader: RunReader) -> None:
             read_anew()
             st.rerun(scope="app")
         return
-    status, headway = reader.status(), reader.headway()
-    steps = {row["stage"]: row["steps"] for row in reader.plan()}
-    where = "Getting ready"
-    if status["stage"]:
-        where = stage_title(status["stage"])
-        if steps.get(status["stage"]):
-            unit = "example" if isinstance(summary.recipe, Comparison) else "step"
-            where += f", {unit} {status['step']:,} of {steps[status['stage']]:,}"
-    left = "" if headway.left is None else f" · about {duration(headway.left)} left"
-    if summary.state == "paused":
-        left += " once it goes on"
-        state_note(summary)
-    st.progress(
-        min(headway.fraction, 1.0),
-        text=f"**{100 * headway.fraction:.0f} %** of the work · {where} · "
-        f"{duration(headway.elapsed)} so far{left}",
-    )
+    if not preparing(reader):
+        _headway(summary, reader)
     asked = st.session_state.get("stopping") == summary.name
     if st.button(
         "Stopping …" if asked else "Stop",
@@ -174,3 +171,22 @@ def progress(summary: RunSummary, reader: RunReader) -> None:
         launch.stop(Store(), summary.name)
         st.session_state["stopping"] = summary.name
         st.rerun(scope="app")
+
+
+def _headway(summary: RunSummary, reader: RunReader) -> None:
+    """How far a run is in its stages."""
+    status, headway = reader.status(), reader.headway()
+    steps = {row["stage"]: row["steps"] for row in reader.plan()}
+    where = stage_title(status["stage"])
+    if steps.get(status["stage"]):
+        unit = "example" if isinstance(summary.recipe, Comparison) else "step"
+        where += f", {unit} {status['step']:,} of {steps[status['stage']]:,}"
+    left = "" if headway.left is None else f" · about {duration(headway.left)} left"
+    if summary.state == "paused":
+        left += " once it goes on"
+        state_note(summary)
+    st.progress(
+        min(headway.fraction, 1.0),
+        text=f"**{100 * headway.fraction:.0f} %** of the work · {where} · "
+        f"{duration(headway.elapsed)} so far{left}",
+    )

@@ -95,8 +95,7 @@ def panel(reader: RunReader, found: Steerable | None) -> None:
 def _progress(found: Steerable, reader: RunReader) -> None:
     """Where the run is now, in one line and a bar."""
     steps = {row["stage"]: row["steps"] for row in reader.plan()}
-    if found.stage is None:
-        st.progress(0.0, text="Getting ready")
+    if living.preparing(reader) or found.stage is None:
         return
     total = steps.get(found.stage, 0)
     parts = [f"**{stage_title(found.stage)}**"]

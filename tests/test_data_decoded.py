@@ -10,6 +10,7 @@ from PIL import Image
 
 from merge_core import places
 from merge_core.data import Dataset, decoded, load, pools
+from merge_core.data.reading import told_to
 from merge_core.data.trees import Tree
 from merge_core.errors import DataError
 from merge_core.recipes import Data
@@ -68,6 +69,44 @@ def test_both_ways_give_the_same_batches(home: Path, monkeypatch: pytest.MonkeyP
     again, seen = from_file(home, monkeypatch)
     assert seen == 0
     assert torch.equal(again.train.inputs, usual.train.inputs)
+
+
+@pytest.mark.parametrize("memory", [2**30, 0])
+def test_how_far_the_reading_is_gets_told(
+    home: Path, monkeypatch: pytest.MonkeyPatch, memory: int
+) -> None:
+    monkeypatch.setattr(pools, "IN_MEMORY", memory)
+    monkeypatch.setattr(pools, "BLOCK", 4)
+    told: list[tuple[int, int]] = []
+    with told_to(lambda done, of: told.append((done, of))):
+        load(DATA, 3, home / "data")
+    whole = list(told)
+    load(DATA, 3, home / "data")
+    assert told == whole, "nobody listens any more"
+    if memory:  # 18 to learn from, 2 held out, 2 for tests: one after the other
+        assert [done for done, _ in told] == [4, 8, 12, 16, 18, 20, 22]
+        assert {of for _, of in told} == {22}
+    else:  # both folders are decoded whole
+        assert told == [(4, 20), (8, 20), (12, 20), (16, 20), (20, 20), (2, 2)]
+
+
+def test_a_listener_can_end_the_reading_and_it_goes_on_from_there(
+    home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Enough(Exception):
+        pass
+
+    def listen(done: int, of: int) -> None:
+        if done == 12:
+            raise Enough
+
+    with monkeypatch.context() as patched:
+        patched.setattr(pools, "IN_MEMORY", 0)
+        with pytest.raises(Enough), told_to(listen):
+            load(DATA, 3, home / "data")
+    made, seen = from_file(home, monkeypatch)
+    assert seen == 22 - 12
+    assert torch.equal(made.train.inputs, load(DATA, 3, home / "data").train.inputs)
 
 
 @pytest.mark.parametrize(

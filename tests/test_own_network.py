@@ -121,6 +121,7 @@ def _work(store: Store, run: str) -> worker.Work:
             code=reader.code,
             note=lambda key, value: None,
             pulse=lambda progress: None,
+            reading=lambda done, of: None,
             steering=lambda: (),
         )
 

@@ -13,6 +13,7 @@ from streamlit.testing.v1 import AppTest, app_test
 
 from merge_core import launch, owners, places
 from merge_core.presets import find_preset, preset_of
+from merge_core.progress import Reading
 from merge_core.recipes import Recipe
 from merge_core.schedules import GrowthLaw
 from merge_core.store import Store
@@ -128,6 +129,17 @@ def test_an_unfinished_run_on_every_page(store: Store, page: str, state: fake_ru
     else:
         assert said in text
     assert bool(app.error) == (state == "failed")
+
+
+@pytest.mark.parametrize("page", ["merge", "gates"])
+def test_a_run_that_reads_its_images_says_how_far_it_is(store: Store, page: str) -> None:
+    run = store.create(find_preset("textures", "quick").recipe, "cpu")
+    with store.writer(run) as writer:
+        assert opened(page, run).progress[0].text == "Getting ready"
+        writer.reading(Reading(done=3000, of=9025, left=70.0))
+        app = opened(page, run)
+        assert app.progress[0].text == "Reads its images: 3,000 of 9,025, about 1 min 10 s left"
+        assert not next(button for button in app.button if button.label == "Stop").disabled
 
 
 def test_the_newest_run_is_shown_and(store: Store) -> None:

@@ -231,6 +231,7 @@ def test_a_worker_refuses_before_it_begins(monkeypatch: pytest.MonkeyPatch) -> N
         code=None,
         note=lambda key, value: None,
         pulse=lambda progress: None,
+        reading=lambda done, of: None,
         steering=tuple,
     )
     with pytest.raises(DeviceError, match="precision='bfloat16'"):

@@ -16,6 +16,7 @@ from made_up_run import PLAN, made_up, recipe
 from merge_core import hearing, worker
 from merge_core.errors import DataError, StoreError
 from merge_core.events import EpochFinished, Event, Resume, StageStarted
+from merge_core.progress import Reading
 from merge_core.store import Store
 
 SLOW = """
@@ -120,6 +121,42 @@ def test_stop_before_the_worker_came_up_is_heard(store: Store):
     name = store.create(recipe(), "cpu")
     store.command(name, "stop")
     assert worker.run(store, name, plain) == 3
+
+
+def test_a_run_that_reads_its_images_says_how_far_it_is_and_can_be_stopped(
+    store: Store, uninterrupted: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+):
+    monkeypatch.setattr(worker, "PROGRESS_SECONDS", 0.0)
+    name = store.create(recipe(), "cpu")
+    seen: list[Reading | None] = []
+
+    def reads(work: worker.Work) -> Iterator[Event]:
+        with store.open(name) as reader:
+            for done in (10, 20, 30):
+                work.reading(done, 30)
+                seen.append(reader.reading())
+        return made_up(work.resume)
+
+    def stopped(work: worker.Work) -> Iterator[Event]:
+        work.reading(10, 30)
+        store.command(name, "lambda", schedule={})  # is for later, when a stage is there
+        store.command(name, "stop")
+        work.reading(20, 30)
+        raise AssertionError("it was not heard")
+
+    assert worker.run(store, name, stopped) == 3
+    with store.open(name) as reader:
+        assert reader.status()["state"] == "stopped"
+        assert reader.reading() is not None
+    assert worker.run(store, name, reads, after=store.commands(name)[-1].id) == 0
+    first, second, last = seen
+    assert first == Reading(done=10, of=30, left=None)
+    assert second is not None
+    assert (second.done, second.of) == (20, 30)
+    assert second.left is not None
+    assert second.left >= 0
+    assert last is None
+    assert rows(store, name) == uninterrupted
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -14,7 +14,7 @@ from merge_core.errors import StoreError
 from merge_core.store import RunReader, Store, folder_of, held, kind_of
 from merge_core.views import queued
 from merge_core.views.queued import Place
-from merge_core.views.runs import ALIVE, duration, stage_title
+from merge_core.views.runs import ALIVE, duration, reading_text, stage_title
 
 LOOK_SECONDS = 0.25
 PATIENCE_SECONDS = 60.0
@@ -125,6 +125,10 @@ def _move(bar: Progress, task: TaskID, reader: RunReader, place: Place | None) -
     if place is not None:
         bar.update(task, description=place.words)
         return
+    reading = reader.reading()
+    if reading is not None:
+        bar.update(task, description=reading_text(reading), completed=reading.done / reading.of)
+        return
     headway = reader.headway()
     left = "" if headway.left is None else f"{duration(headway.left)} left"
     if reader.status()["state"] == "paused":
@@ -146,6 +150,10 @@ def _tell(reader: RunReader, told: set[str], place: Place | None) -> None:
             told.add("queue")
             typer.echo(f"{place.words}.")
         return
+    reading = reader.reading()
+    if reading is not None and "reading" not in told:
+        told.add("reading")
+        typer.echo(f"{reading_text(reading)}.")
     metric = reader.recipe.metric
     for row in reader.stages():
         stage = row["stage"]

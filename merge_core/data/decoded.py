@@ -3,8 +3,6 @@
 import hashlib
 import math
 import shutil
-import sys
-import time
 import zlib
 from pathlib import Path
 
@@ -13,6 +11,7 @@ import torch
 from torch import Tensor
 
 from merge_core import places
+from merge_core.data.reading import tell
 from merge_core.data.trees import Tree
 from merge_core.errors import DataError
 from merge_core.store.databases import RunLock
@@ -23,7 +22,6 @@ BLOCK = 256
 """Images that are decoded and written together."""
 _LOOKS = 8
 """So many of the blocks that are there already are looked at for damage."""
-_SAY_SECONDS = 10.0
 _PATIENCE = 7 * 24 * 3600.0  # another run may be decoding the same images
 
 
@@ -85,7 +83,6 @@ def _complete(tree: Tree, file: Path, sums: Path) -> None:
     with file.open("ab") as pixels, sums.open("wb") as told:
         pixels.truncate(BLOCK * image * len(known))
         told.write(b"".join(b"%d\n" % each for each in known))
-        said = time.monotonic()
         for number in range(len(known), count):
             some = torch.arange(BLOCK * number, min(BLOCK * (number + 1), len(tree.paths)))
             content = tree.pixels(some).numpy().tobytes()
@@ -93,15 +90,7 @@ def _complete(tree: Tree, file: Path, sums: Path) -> None:
             pixels.flush()
             told.write(b"%d\n" % zlib.crc32(content))
             told.flush()
-            if time.monotonic() - said > _SAY_SECONDS:
-                said = time.monotonic()
-                done = BLOCK * (number + 1)
-                print(
-                    f"Decoded {done:,} of {len(tree.paths):,} images "
-                    f"({done / len(tree.paths):.0%}).",
-                    file=sys.stderr,
-                    flush=True,
-                )
+            tell(int(some[-1]) + 1, len(tree.paths))
 
 
 def _known(file: Path, sums: Path, block: int, whole: int) -> list[int]:

@@ -7,7 +7,8 @@ import psutil
 import torch
 from torch import Tensor
 
-from merge_core.data.decoded import IN_MEMORY, decoded
+from merge_core.data.decoded import BLOCK, IN_MEMORY, decoded
+from merge_core.data.reading import tell
 from merge_core.data.splits import Dataset, Normalisation, Split, drawn
 from merge_core.data.trees import Tree
 from merge_core.errors import DataError
@@ -74,14 +75,20 @@ def divided(
     normalisation = Normalisation.of(*statistics)
     trees = {id(pool): pool for pool in pools if from_files and isinstance(pool, Tree)}
     kept = {key: decoded(tree) for key, tree in trees.items()}
-    return Dataset(
-        *(
-            Split(kept[id(pool)], pool.labels[part], normalisation, part)
-            if id(pool) in kept
-            else Split(pool.pixels(part), pool.labels[part], normalisation)
-            for pool, part in zip(pools, parts, strict=True)
-        )
-    )
+    read, splits = 0, []
+    for pool, part in zip(pools, parts, strict=True):
+        labels = pool.labels[part]
+        if id(pool) in kept:
+            splits.append(Split(kept[id(pool)], labels, normalisation, part))
+            continue
+        shape = data.shape
+        pixels = torch.empty(len(part), shape.channels, shape.side, shape.side, dtype=torch.uint8)
+        for some, room in zip(part.split(BLOCK), pixels.split(BLOCK), strict=True):
+            room.copy_(pool.pixels(some))
+            read += len(some)
+            tell(read, train + heldout + test)
+        splits.append(Split(pixels, labels, normalisation))
+    return Dataset(*splits)
 
 
 def _bytes(data: Data, examples: int) -> int:

@@ -12,7 +12,7 @@ import numpy as np
 
 from merge_core.errors import StoreError
 from merge_core.events import ChannelsKept, Resume, StageFinished
-from merge_core.progress import Headway, headway
+from merge_core.progress import Headway, Reading, headway
 from merge_core.recipes import Comparison, Experiment, Recipe, from_json, with_article
 from merge_core.store import artifacts
 from merge_core.store.databases import held, look, unreadable
@@ -153,6 +153,12 @@ class RunReader:
         for row in rows:
             row["facts"] = json.loads(row["facts"])
         return rows
+
+    def reading(self) -> Reading | None:
+        """How far a run that works is with reading its images; None where it reads none."""
+        rows = self._rows("SELECT value FROM facts WHERE key = 'reading'")
+        told = json.loads(rows[0]["value"]) if rows else None
+        return Reading(**told) if told else None
 
     def headway(self) -> Headway:
         """How far the run is and how long it will take."""

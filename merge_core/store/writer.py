@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self
@@ -26,7 +27,7 @@ from merge_core.events import (
     StageStarted,
     StudentReturned,
 )
-from merge_core.progress import flops_done
+from merge_core.progress import Reading, flops_done
 from merge_core.recipes import Experiment
 from merge_core.store import artifacts
 from merge_core.store.databases import RUN_TABLES, RunLock, create, unreadable
@@ -34,6 +35,7 @@ from merge_core.store.steered import Answer, kept_name
 
 RUN_FACTS = ("parameters", "forward_flops", "first_layer", "class_names")
 """Facts of a stage that hold for the whole run; the first stage that knows one gives it."""
+_NOT_READING = "DELETE FROM facts WHERE key = 'reading'"
 
 
 class RunWriter:
@@ -157,6 +159,7 @@ class RunWriter:
             database.execute(
                 "UPDATE sessions SET ended = (SELECT heartbeat FROM status) WHERE ended IS NULL"
             )
+            database.execute(_NOT_READING)
             # Stage and step stay until the first stage goes on, so that no bar falls to zero.
             database.execute(
                 "INSERT INTO status VALUES (1, 'running', ?, ?, NULL, 0, '') "
@@ -344,6 +347,14 @@ class RunWriter:
         """Store one small JSON fact about the run."""
         with self._transaction() as database:
             database.execute("INSERT OR REPLACE INTO facts VALUES (?, ?)", (key, json.dumps(value)))
+
+    def reading(self, told: Reading | None) -> None:
+        """Say how far the run is with reading its images; None when it has them."""
+        with self._transaction() as database:
+            database.execute(_NOT_READING)
+            if told is not None:
+                told_as = json.dumps(asdict(told))
+                database.execute("INSERT INTO facts VALUES ('reading', ?)", (told_as,))
 
     def heartbeat(self) -> None:
         """Say that the worker is alive."""

@@ -10,6 +10,7 @@ import pandas as pd
 from merge_core.catalogue import METHOD_BY_KEY
 from merge_core.errors import RecipeError
 from merge_core.presets import preset_of
+from merge_core.progress import Reading
 from merge_core.recipes import Averaging, Comparison, Coupling, Experiment, Recipe, Refit
 from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader, RunSummary
@@ -58,6 +59,12 @@ def duration(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60:02d} s"
     return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+
+
+def reading_text(reading: Reading) -> str:
+    """How far a run is with its images: "Reads its images: 256 of 9,025, about 1 min 10 s left"."""
+    left = "" if reading.left is None else f", about {duration(reading.left)} left"
+    return f"Reads its images: {reading.done:,} of {reading.of:,}{left}"
 
 
 def flops_text(flops: float) -> str:
