@@ -139,8 +139,8 @@ def work(
     """Let a worker process do each share, and tell how far all are together.
 
     A worker is `python -P -m MODULE JSON`. It prints JSON lines: `{"planned": FLOPs}` once,
-    `{"done": FLOPs}` since the last such line, and what it finds. Whoever stops listening stops the
-    workers.
+    `{"done": FLOPs}` since the last such line, and what it finds. What else it prints, as a
+    person's own network may, is passed over. Whoever stops listening stops the workers.
 
     Args:
         module: what a worker runs.
@@ -209,6 +209,7 @@ class _Worker:
     ) -> None:
         self.planned: float | None = None
         self.done = 0.0
+        self.chatter = ""  # the last line that was for nobody
         self.listener: threading.Thread | None = None
         self.complaints = TemporaryFile()  # noqa: SIM115 (closed by `stop`)
         self.process = subprocess.Popen(
@@ -219,6 +220,7 @@ class _Worker:
             stderr=self.complaints,
             text=True,
             encoding="utf-8",
+            errors="replace",
             start_new_session=True,  # Ctrl-C reaches this process only, which stops it
         )
 
@@ -229,10 +231,17 @@ class _Worker:
 
     def _tell(self, lines: "SimpleQueue[tuple[_Worker, dict | None]]") -> None:
         assert self.process.stdout is not None
-        for line in self.process.stdout:
-            if line.endswith("\n"):  # whoever is killed may leave half a line
-                lines.put((self, json.loads(line)))
-        lines.put((self, None))
+        try:
+            for line in self.process.stdout:
+                if not line.endswith("\n"):  # whoever is killed may leave half a line
+                    continue
+                said = _said(line)
+                if said is None:
+                    self.chatter = line.strip() or self.chatter
+                else:
+                    lines.put((self, said))
+        finally:  # or whoever listens would wait for ever
+            lines.put((self, None))
 
     def stop(self) -> None:
         """End it, whatever it does."""
@@ -246,10 +255,24 @@ class _Worker:
         self.complaints.close()
 
     def last_words(self) -> str:
-        """The last line of what it complained about."""
+        """The last line of what it complained about, or else of what it printed for nobody."""
         self.complaints.seek(0)
         lines = self.complaints.read().decode(errors="replace").strip().splitlines()
-        return lines[-1] if lines else "it said nothing"
+        return lines[-1] if lines else self.chatter or "it said nothing"
+
+
+def _said(line: str) -> dict[str, Any] | None:
+    """The JSON object that a line ends in; None where it ends in none.
+
+    What a person's own network printed without ending its line stands before what the worker says.
+    """
+    start = line.find('{"')
+    if start < 0:
+        return None
+    try:
+        return json.loads(line[start:])
+    except ValueError:
+        return None
 
 
 def _listened(

@@ -93,8 +93,18 @@ def _described_arrays(path: Path) -> Source:
 
 
 def files_below(root: Path) -> Iterator[str]:
-    """The files in a folder and all folders in it, with forward slashes."""
-    for directory, _, files in os.walk(root):
+    """The files in a folder and all folders in it, with forward slashes; hidden ones, too.
+
+    Links to folders are followed, as torchvision's `ImageFolder` does. A folder that is reached
+    from inside itself is passed over, so it comes to an end whatever the links lead to.
+    """
+    ways = {str(root): (os.path.realpath(root),)}  # the real folders around each one, and itself
+    for directory, folders, files in os.walk(str(root), followlinks=True):
+        way = ways.pop(directory)
+        paths = {name: str(Path(directory) / name) for name in folders}
+        real = {name: os.path.realpath(path) for name, path in paths.items()}
+        folders[:] = [name for name in folders if real[name] not in way]
+        ways |= {paths[name]: (*way, real[name]) for name in folders}
         for file in files:
             yield (Path(directory) / file).relative_to(root).as_posix()
 

@@ -88,6 +88,7 @@ PUBLISHED: dict[str, Published] = {
         rows={"student": _mean_only(0.7047), "one_model": _mean_only(0.7028)},
         source="Table 2",
         of="one figure for each strategy, 150 epochs in all",
+        milestones=(50, 100),
     ),
 }
 """Name of a recipe → what the paper published of its task.

@@ -51,7 +51,8 @@ STRATEGIES: tuple[Strategy, ...] = (
     Strategy(
         key="bo3",
         title="bo3",
-        note="The best of three teachers by held-out score; two of them are the student's.",
+        note="The best of three networks by held-out score; two of them are the student's teachers "
+        "where those train as long.",
     ),
     Strategy(key="one_model", title="one model", note="One network, all epochs."),
     Strategy(
@@ -74,7 +75,8 @@ STRATEGIES: tuple[Strategy, ...] = (
     Strategy(
         key="trained_on",
         title="control: teacher A trained on",
-        note="The student's first teacher, which has the student's extra epochs to itself.",
+        note="The student's first teacher before or after training for the student's extra epochs, "
+        "by held-out score.",
     ),
     Strategy(
         key="random_half",
@@ -173,6 +175,21 @@ class Session:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Failure:
+    """A loss did not stay finite, so some strategies of a repetition have no row.
+
+    Attributes:
+        seed: of the repetition.
+        unit: what was trained in one go, a key of `UNITS`.
+        message: what happened, in a sentence.
+    """
+
+    seed: int
+    unit: str
+    message: str
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """The scores of one strategy over all repetitions; `std` is that of a sample, NaN of one."""
 
@@ -255,6 +272,13 @@ class Results:
         )
         return [Session(**linefile.frozen(values)) for values in told]
 
+    def failures(self) -> list[Failure]:
+        """What cannot be finished, because the same seed would fail again."""
+        told = (
+            values["failed"] for values in linefile.read(self.path) if values.keys() == {"failed"}
+        )
+        return [Failure(**values) for values in told]
+
     def append(self, rows: Iterable[Row]) -> None:
         """Write finished strategies down.
 
@@ -262,6 +286,14 @@ class Results:
             StoreError: the file cannot be written.
         """
         linefile.append(self.path, self._what, [_shortened(row) for row in rows])
+
+    def fail(self, failure: Failure) -> None:
+        """Write down what cannot be finished.
+
+        Raises:
+            StoreError: the file cannot be written.
+        """
+        linefile.append(self.path, self._what, [{"failed": asdict(failure)}])
 
     def begin(self, session: Session) -> None:
         """Write down where the rows that follow are computed.

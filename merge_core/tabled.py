@@ -17,17 +17,24 @@ from merge_core.carriers import Asked, Carrier, claim
 from merge_core.crew import Headway
 from merge_core.errors import NetweldError, RecipeError
 from merge_core.recipes import Recipe
-from merge_core.repetitions import UNITS, Budget, Results, Row, Session
+from merge_core.repetitions import UNITS, Budget, Failure, Results, Row, Session
 
 WORKER = "merge_core.tables"
 CARRIER = "merge_core.tabled"
 
 
-def missing(rows: Sequence[Row], seeds: Sequence[int]) -> dict[str, list[int]]:
-    """For each of `UNITS` the seeds that have not all of its strategies."""
+def missing(
+    rows: Sequence[Row], failures: Sequence[Failure], seeds: Sequence[int]
+) -> dict[str, list[int]]:
+    """For each of `UNITS` the seeds that have not all of its strategies, but can have them."""
     there = {(row.seed, row.strategy) for row in rows}
+    failed = {(failure.seed, failure.unit) for failure in failures}
     return {
-        unit: [seed for seed in seeds if any((seed, key) not in there for key in strategies)]
+        unit: [
+            seed
+            for seed in seeds
+            if (seed, unit) not in failed and any((seed, key) not in there for key in strategies)
+        ]
         for unit, strategies in UNITS.items()
     }
 
@@ -38,7 +45,8 @@ def carry_out(
     """Do what is missing of the first n repetitions in its turn, and tell how far it is.
 
     The repetitions have the seeds from the recipe's on. Whoever stops listening stops the workers;
-    what is finished stays.
+    what is finished stays. Where a loss does not stay finite, that is written down in the place of
+    the rows, and the others go on.
 
     Args:
         results: the table.
@@ -66,7 +74,7 @@ def carry_out(
 def _work(results: Results, carrier: Carrier) -> Generator[Headway, None, None]:
     """Let workers do what is missing, and write rows down as they come."""
     asked = carrier.asked
-    todo = missing(results.rows(), range(asked.seed, asked.seed + asked.n))
+    todo = missing(results.rows(), results.failures(), range(asked.seed, asked.seed + asked.n))
     count = asked.workers or (queue.share() if asked.device == "cpu" else 1)
     count = min(count, max(len(seeds) for seeds in todo.values()))
     extra = yield from crew.turn(carrier, count)
@@ -80,6 +88,9 @@ def _work(results: Results, carrier: Carrier) -> Generator[Headway, None, None]:
 
     def hear(said: dict) -> bool:
         nonlocal noted
+        if "failed" in said:
+            results.fail(Failure(**said["failed"]))
+            return True
         if "session" not in said:
             results.append([Row(**said)])
             return True

@@ -12,6 +12,7 @@ from merge_core.views.compare import (
     BUDGETS,
     Table,
     command,
+    failures_text,
     label,
     published_text,
     readable,
@@ -65,6 +66,8 @@ def show_table(name: str) -> None:
             st.caption("The first repetitions are on their way; every finished strategy shows.")
             return
         seen = evidence.choices(table)
+        if told := failures_text(table):
+            st.warning(told)
         evidence.show(table, seen, published_text(table) if seen.split == "test" else "")
         st.markdown("The same from a terminal:")
         st.code(command(table), language="bash")
@@ -116,7 +119,7 @@ def missing(table: Table) -> dict[str, list[int]]:
     """What a table lacks of the repetitions that it has or was asked for."""
     asked = table.progress.asked if table.progress is not None else None
     seeds = range(asked.seed, asked.seed + asked.n) if asked is not None else table.seeds
-    return tabled.missing(table.rows, list(seeds))
+    return tabled.missing(table.rows, table.failures, list(seeds))
 
 
 def go_on(table: Table, words: str) -> None:

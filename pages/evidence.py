@@ -14,6 +14,7 @@ from merge_core.views.evidence import (
     difference_frame,
     differences,
     finding,
+    summary_file,
     summary_frame,
 )
 from merge_core.views.latex import latex_table
@@ -92,7 +93,7 @@ def show(scored: Table | Picked, seen: Choice, told: str = "") -> None:
     with spread:
         st.subheader("Every repetition", anchor=False)
         showing.plotly(
-            boxes(found, split, scored.metric), key="boxes", picture=seen.picture,
+            boxes(found, split, scored.metric, words), key="boxes", picture=seen.picture,
             alt=f"Scores of every kind of network. {words}",
         )  # fmt: skip
         st.caption(f"Points are repetitions; a box holds the middle half of them. {words} {told}")
@@ -100,7 +101,7 @@ def show(scored: Table | Picked, seen: Choice, told: str = "") -> None:
         st.subheader(f"{begun(scored.titles[first])}, minus each other", anchor=False)
         if against:
             showing.plotly(
-                forest(against, scored.metric), key="forest", picture=seen.picture,
+                forest(against, scored.metric, words), key="forest", picture=seen.picture,
                 alt=finding(scored, first, split).replace("*", ""),
             )  # fmt: skip
             st.caption(
@@ -136,19 +137,21 @@ def more(scored: Table | Picked, seen: Choice, words: str) -> None:
     metric, alt = scored.metric, f"{VIEWS[chosen]}. {words}"
     if chosen == "flops":
         showing.plotly(
-            score_against_flops(spreads(scored, split), split, metric), key="flops", alt=alt,
-            picture=picture,
+            score_against_flops(spreads(scored, split), split, metric, words), key="flops",
+            alt=alt, picture=picture,
         )  # fmt: skip
         st.caption(f"Marks are means, bars reach from the worst to the best repetition. {words}")
     elif chosen == "stages":
-        showing.plotly(stage_lines(ways, split, metric), key="stages", alt=alt, picture=picture)
+        showing.plotly(
+            stage_lines(ways, split, metric, words), key="stages", alt=alt, picture=picture
+        )
         st.caption(
             f"A thin line is one repetition, the thick one the mean of those that recorded their "
             f"stages; teachers and controls stand by themselves. {words}"
         )
     elif chosen == "curves":
         showing.plotly(
-            overlaid_curves(learned, scored.titles), key="learned", alt=alt, picture=picture
+            overlaid_curves(learned, scored.titles, words), key="learned", alt=alt, picture=picture
         )
         st.caption(
             "Every learned curve over the target, as in the paper's Figs. 9 and 10. A peak counts "
@@ -172,7 +175,7 @@ def classes(scored: Table | Picked, seen: Choice) -> None:
         return
     words = scored.conditions(split)
     showing.plotly(
-        class_dots(found, scored.titles, split), key="classes", picture=seen.picture,
+        class_dots(found, scored.titles, split, words), key="classes", picture=seen.picture,
         alt=f"{VIEWS['classes']}. {words}",
     )  # fmt: skip
     always = "" if split == seen.split else "; this table kept only test"
@@ -204,7 +207,9 @@ def figures(scored: Table | Picked, seen: Choice, words: str) -> None:
         st.caption(f"{begun(scored.titles[first])} minus each of the others, pair by pair:")
         numbers(against, "differences", f"Paired differences. {words}")
     with st.container(horizontal=True):
-        showing.download(summary, key="summary-csv", file=f"{scored.name}-summary.csv")
+        showing.download(
+            summary_file(scored, split), key="summary-csv", file=f"{scored.name}-summary.csv"
+        )
         st.download_button(
             "CSV of every repetition", score_frame(scored).to_csv(index=False),
             f"{scored.name}.csv", "text/csv", key="rows-csv", icon=":material/download:",

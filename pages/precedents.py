@@ -1,4 +1,4 @@
-"""What finished runs of the same networks tell about one that is to come or under way."""
+"""What finished runs of the same networks on the same data tell about one to come or under way."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import streamlit as st
 
 from merge_core import places
-from merge_core.recipes import Recipe
+from merge_core.recipes import Data, Recipe
 from merge_core.store import RunReader, Store
 from merge_core.views.advice import advice
 from merge_core.views.expectations import NOTHING_KNOWN, Known, known_from
@@ -21,7 +21,7 @@ def known_gates(recipe: Recipe, model: str, own: RunReader | None = None) -> Kno
         model: the architecture, where it is another than the recipe's.
         own: the run itself, which tells more than others once its gates have learned.
     """
-    names = _alike(recipe.name, model)
+    names = _alike(recipe, model)
     if own is not None and any(row["stage"] == "gates" and row["finished"] for row in own.stages()):
         names = iter([own.name, *names])
     for name in names:
@@ -36,19 +36,27 @@ def advice_before(recipe: Recipe) -> tuple[str, str] | None:
 
     None where there is no such run, or its teacher learned for too short.
     """
-    for name in _alike(recipe.name, recipe.model):
+    for name in _alike(recipe, recipe.model):
         if told := _advice_of(str(places.home()), name):
             return told, name
     return None
 
 
-def _alike(name: str, model: str) -> Iterator[str]:
-    """The finished merges of a recipe with a network, newest first."""
+def _alike(recipe: Recipe, model: str) -> Iterator[str]:
+    """The finished merges of a recipe with a network that learned from the same, newest first."""
+    wanted = (recipe.name, model, _lesson(recipe.data))
     for run in picking.runs():
         other = run.recipe
-        same = isinstance(other, Recipe) and (other.name, other.model) == (name, model)
-        if same and run.state == "finished":
+        if not isinstance(other, Recipe) or run.state != "finished":
+            continue
+        if (other.name, other.model, _lesson(other.data)) == wanted:
             yield run.name
+
+
+def _lesson(data: Data) -> tuple[object, ...]:
+    """What of the data decides how networks learn: all but how many examples judge them."""
+    examples = (data.name, data.place, data.shape, data.train, data.noise)
+    return (*examples, data.augment, data.halves, data.normalise)
 
 
 @st.cache_data(max_entries=64, show_spinner=False)

@@ -1,14 +1,21 @@
 """The check before a budget is spent says what the learning curve says."""
 
+from dataclasses import replace
 from typing import Any
 
+import fake_runs
 import pytest
 from small import small
+from test_pages import store
 
 from merge_core import places
 from merge_core.presets import find_preset
+from merge_core.recipes import Data
 from merge_core.store import Store
 from merge_core.views.advice import LEARNED, advice
+from pages import picking, precedents
+
+__all__ = ["store"]  # the fixture
 
 
 def curve(**values: list[float]) -> list[dict[str, Any]]:
@@ -61,3 +68,52 @@ def test_the_samples_are_told_apart_as_long_runs_have_measured(name: str, improv
         told = advice(reader.recipe, reader.metrics("teacher_a"))
     assert told is not None
     assert told.improving is improving
+
+
+PETS = Data(
+    name="images", source="pets", side=32, classes=12, augment="flips", train=100, heldout=20
+)
+
+
+def finished(store: Store, data: Data = PETS, **changes: Any) -> str:
+    """A run that could tell what a merge on some data is worth."""
+    recipe = replace(find_preset("textures", "quick").recipe, data=data, **changes)
+    run = store.create(recipe, "cpu")
+    with store.writer(run) as writer:
+        for event in fake_runs.events(recipe):
+            writer.write(event)
+        writer.finish("finished")
+    picking.read_anew()
+    return run
+
+
+def test_only_runs_that_learned_from_the_same_tell_of_one_to_come(store: Store) -> None:
+    """Neither other images nor as many as others; how many judge a network does not matter."""
+    recipe = replace(find_preset("textures", "quick").recipe, data=PETS)
+    for change in (
+        {"source": "cars"},
+        {"train": 50},
+        {"side": 64},
+        {"classes": 10},
+        {"noise": 0.5},
+        {"augment": "none"},
+        {"halves": "disjoint"},
+        {"normalise": "imagenet"},
+    ):
+        finished(store, replace(PETS, **change))
+        assert precedents.advice_before(recipe) is None, change
+        assert not precedents.known_gates(recipe, recipe.model).run, change
+    same = finished(store, replace(PETS, heldout=30, test=40), seed=3)
+    told = precedents.advice_before(recipe)
+    assert told is not None
+    assert told[1] == same
+    assert precedents.known_gates(recipe, recipe.model).run == same
+
+
+def test_a_size_that_is_left_out_is_the_usual_one(store: Store) -> None:
+    usual = Data(name="images", source="images", side=64, classes=10)
+    recipe = replace(find_preset("textures", "quick").recipe, data=Data(name="images"))
+    same = finished(store, usual)
+    told = precedents.advice_before(recipe)
+    assert told is not None
+    assert told[1] == same

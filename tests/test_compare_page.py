@@ -1,6 +1,7 @@
 """The page Compare as Streamlit runs it, and the command that prints the same."""
 
 import json
+import re
 from pathlib import Path
 
 import fake_runs
@@ -23,6 +24,14 @@ def charts(app: AppTest) -> list[str]:
     return [json.loads(each.proto.spec)["data"][0]["type"] for each in app.get("plotly_chart")]
 
 
+def notes(app: AppTest) -> list[str]:
+    """What the charts themselves say that they rest on."""
+    titles = [
+        json.loads(each.proto.spec)["layout"]["title"]["text"] for each in app.get("plotly_chart")
+    ]
+    return [re.sub("</?span.*?>", "", title).replace("<br>", " ") for title in titles]
+
+
 def test_without_a_table_it_says_how_to_begin(store: Store) -> None:
     app = opened("compare")
     assert not app.exception
@@ -39,7 +48,9 @@ def test_the_answer_then_charts_then_figures(store: Store, name: str) -> None:
     assert not app.error
     text = words(app)
     assert " bo3 (" in text[text.index("clearly better than") :]
-    assert "n = 6, seeds 0 to 5, equal training epochs, test" in text
+    (note,) = set(notes(app))
+    assert "n = 6, seeds 0 to 5, equal training epochs, test" in note
+    assert text.count(note) == len(charts(app))  # the captions
     assert len(charts(app)) == 3
     assert len(app.dataframe[0].value) == len(STRATEGIES)
     assert app.code[0].value == f"netweld table {name} --preset quick --n 6 --budget epochs"
@@ -47,7 +58,7 @@ def test_the_answer_then_charts_then_figures(store: Store, name: str) -> None:
     for view in ("stages", last):
         app.segmented_control(key="view").set_value(view).run()
         assert not app.exception
-        assert len(charts(app)) == 3
+        assert notes(app) == [note] * 3
 
 
 def test_another_strategy_on_another_split(store: Store) -> None:
@@ -123,7 +134,9 @@ def test_stored_runs_have_the_views_of_tables(store: Store) -> None:
     app.segmented_control(key="runs-metric").set_value("accuracy").run()
     assert not app.exception
     assert len(charts(app)) == 3
-    assert "n = 2, seeds 0 and 1" in words(app)
+    (note,) = set(notes(app))
+    assert "n = 2, seeds 0 and 1, its recipe's own budget (" in note
+    assert words(app).count(note) == 3
     assert all(f"# {name}" in app.code[0].value for name in names)
     app.segmented_control(key="view").set_value("stages").run()
     assert not app.exception
@@ -172,6 +185,7 @@ def test_classes_of_picked_runs(store: Store) -> None:
     assert [trace["name"] for trace in traces] == ["Teacher A", "Teacher B", "Returned"]
     assert sorted(traces[0]["customdata"]) == sorted(fake_runs.NAMES)
     assert set(traces[0]["x"]) == {0.68}
+    assert notes(app)[-1].endswith("held-out (chooses) accuracy.")
     assert len({trace["marker"]["color"] for trace in traces}) == 3
     assert "seeds 0 and 1" in words(app)
     (shown,) = (each for each in app.multiselect if each.label == "Shown")

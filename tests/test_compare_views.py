@@ -1,5 +1,6 @@
 """Tables in frames and sentences, against SciPy and NumPy asked directly."""
 
+import io
 import math
 import shlex
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from pathlib import Path
 import fake_runs
 import fake_tables
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -40,6 +42,7 @@ from merge_core.views.evidence import (
     differences,
     finding,
     interval,
+    summary_file,
     summary_frame,
 )
 from merge_core.views.latex import latex_table
@@ -241,11 +244,29 @@ def test_runs_that_tell_other_classes_apart_have_none_in_common(tmp_path: Path) 
 
 def test_every_figure_says_what_it_rests_on(tmp_path: Path) -> None:
     words = table(tmp_path).conditions("test")
-    for part in ("n = 6", "seeds 0 to 5", "equal training epochs", "test", "made-up processor"):
+    assert words.startswith("Sine (quick): n = 6, seeds 0 to 5, equal training epochs, test ")
+    for part in ("cpu (a made-up processor)", "torch 2.9"):
         assert part in words
     old = replace(table(tmp_path), sessions=())
     assert "not written down" in old.conditions("test")
     assert replace(table(tmp_path, "digits"), sessions=()).class_names("cut")[3] == "class 3"
+
+
+def test_files_say_what_their_numbers_rest_on(tmp_path: Path) -> None:
+    made = table(tmp_path, "digits")
+    rests = {"budget": "equal training epochs", "device": "cpu (a made-up processor)"}
+    more = {"split": "heldout", "seeds": "0 to 5"}
+    for frame, told in (
+        (score_frame(made), rests),
+        (class_frame(made, "heldout"), rests | {"split": "heldout"}),
+        (summary_file(made, "heldout"), rests | more),
+    ):
+        read = pd.read_csv(io.StringIO(frame.to_csv(index=False)))
+        assert len(read) == len(frame) > 0
+        assert {key: set(read[key]) for key in told} == {key: {each} for key, each in told.items()}
+        assert set(read["torch"]) == {2.9}
+    old = score_frame(replace(made, sessions=()))
+    assert set(old["device"]) == set(old["torch"]) == {""}
 
 
 def test_seeds_in_words() -> None:
@@ -316,7 +337,14 @@ def test_runs_of_one_recipe_are_its_repetitions(readers: list[RunReader]) -> Non
     assert alone.seeds == (0,)  # the same seed does not count twice
     cut = picked(groups, "accuracy", ["cut"])
     assert cut.scores("0:cut", "test") == {0: readers[0].score("cut", "test", "accuracy")}
-    assert "n = 1, seed 0" in cut.conditions("test")
+    name = f"{groups[0].title}: n = 1, seed 0, its recipe's own budget (38 epochs, "
+    words = cut.conditions("heldout")
+    assert words.startswith(name)
+    assert words.endswith("), cpu, torch 2.15.0+cu132; held-out (chooses) accuracy.")
+    (budget,) = set(score_frame(cut)["budget"])
+    assert budget in words
+    unfinished = replace(groups[0], rows=groups[0].rows[:2])
+    assert unfinished.basis.budget == "its recipe's own budget"
 
 
 def test_picked_runs_cost_all_that_they_rest_on(readers: list[RunReader]) -> None:

@@ -207,6 +207,28 @@ def test_damaged_mnist_is_one_sentence(tmp_path: Path) -> None:
         load(Data(name="mnist", train=30, heldout=15, test=0), 0, tmp_path)
 
 
+@pytest.mark.parametrize(
+    ("part", "kind", "words"),
+    [
+        ("train", "images", "48 training images and 50 labels"),
+        ("train", "labels", "50 training images and 48 labels"),
+        ("t10k", "labels", "20 test images and 18 labels"),
+    ],
+)
+def test_mnist_of_other_lengths_is_one_sentence(
+    tmp_path: Path, part: str, kind: str, words: str
+) -> None:
+    _write_mnist(tmp_path, train=50, test=20)
+    (file,) = (tmp_path / "MNIST" / "raw").glob(f"{part}-{kind}-idx?-ubyte")
+    content = bytearray(file.read_bytes()[: -2 * (784 if kind == "images" else 1)])
+    content[4:8] = (int.from_bytes(content[4:8], "big") - 2).to_bytes(4, "big")
+    file.write_bytes(content)
+    with pytest.raises(DataError, match=words) as caught:
+        load(Data(name="mnist", train=30, heldout=15, test=0), 0, tmp_path)
+    assert "delete its folder MNIST" in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
 @pytest.mark.parametrize("data", SMALL[1:], ids=lambda d: d.name)
 def test_every_class_has_a_name_of_its_own(data: Data, tmp_path: Path) -> None:
     names = load(data, 0, tmp_path).class_names

@@ -20,6 +20,7 @@ from merge_core import places
 from merge_core.checkpoints import load_into, read
 from merge_core.data import Dataset, load, pools, trees
 from merge_core.errors import DataError, RecipeError
+from merge_core.folders import files_below
 from merge_core.models import build
 from merge_core.recipes import Data
 
@@ -106,6 +107,30 @@ def test_a_zip_file_gives_what_its_folder_gives(tmp_path: Path) -> None:
     for a, b in zip(folder.splits, zipped.splits, strict=True):
         assert torch.equal(a.inputs, b.inputs)
         assert torch.equal(a.targets, b.targets)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="makes links")
+def test_links_to_folders_are_followed_but_never_in_a_circle(tmp_path: Path) -> None:
+    """As ImageNet is often kept: parts and classes lie elsewhere. One folder can be two parts."""
+    write_tree(tmp_path / "disk", {"": 5})
+    pets = tmp_path / "pets"
+    (pets / "train").mkdir(parents=True)
+    for name in ("cat", "dog"):
+        (pets / "train" / name).symlink_to(tmp_path / "disk" / name)
+    (pets / "val").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "cat" / "around").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk" / "dog" / "itself").symlink_to(".")
+    (tmp_path / "disk" / "dog" / "all").symlink_to(tmp_path)
+    found = list(files_below(pets))
+    assert len(found) == len(set(found))
+    images = {f"{name}/{i}.png" for name in ("cat", "dog") for i in range(5)}
+    wanted = {f"{part}/{image}" for part in ("train", "val") for image in images}
+    assert wanted <= set(found)
+    (tmp_path / "disk" / "cat" / "around").unlink()
+    (tmp_path / "disk" / "dog" / "all").unlink()
+    assert sorted(files_below(pets)) == sorted(wanted)
+    train, heldout, test = shades(load(IMAGES, 0, tmp_path))
+    assert sorted(train + heldout) == sorted(test) == [*range(5), *range(128, 133)]
 
 
 def test_images_become_upright_colour_squares(tmp_path: Path) -> None:
@@ -278,6 +303,8 @@ def test_grey_and_larger_arrays(tmp_path: Path) -> None:
         ({"train_labels": None}, ["train_labels", "train_images"]),
         ({"train_images": np.zeros((10, 8, 8, 3))}, ["float64", "uint8"]),
         ({"train_images": np.zeros((10, 3, 8, 8), np.uint8)}, ["(10, 3, 8, 8)"]),
+        ({"train_images": np.zeros((10, 0, 8, 3), np.uint8)}, ["(10, 0, 8, 3)", "above 0"]),
+        ({"test_images": np.zeros((4, 8, 0), np.uint8)}, ["(4, 8, 0, 1)", "above 0"]),
         ({"train_labels": np.arange(9)}, ["(9,)", "10 images"]),
         ({"train_labels": np.arange(10) - 1}, ["from 0"]),
         ({"train_labels": np.arange(10) / 2}, ["float64"]),
@@ -323,18 +350,20 @@ def test_damaged_arrays_are_refused(tmp_path: Path, length: int) -> None:
 # CIFAR in torchvision's layout, made small: the sums that torchvision compares are made to fit.
 
 
-def write_cifar(directory: Path, kind: str, monkeypatch: pytest.MonkeyPatch) -> Path:
+def write_cifar(
+    directory: Path, kind: str, monkeypatch: pytest.MonkeyPatch, labels: int = 10
+) -> Path:
     from torchvision.datasets import CIFAR10, CIFAR100
 
     known = CIFAR10 if kind == "cifar10" else CIFAR100
     folder = directory / known.base_folder
     folder.mkdir()
-    labels = "labels" if kind == "cifar10" else "fine_labels"
+    key = "labels" if kind == "cifar10" else "fine_labels"
     sums: dict[str, list[list[str]]] = {"train_list": [], "test_list": []}
     for part, found in sums.items():
         for name, _ in getattr(known, part):
             shade = np.arange(10, dtype=np.uint8).reshape(10, 1)
-            entry = {"data": np.broadcast_to(shade, (10, 3072)).copy(), labels: list(range(10))}
+            entry = {"data": np.broadcast_to(shade, (10, 3072)).copy(), key: list(range(labels))}
             content = pickle.dumps(entry, 2)
             (folder / name).write_bytes(content)
             found.append([name, hashlib.md5(content).hexdigest()])
@@ -393,6 +422,17 @@ def test_changed_cifar_files_are_refused_and_not_unpickled(
         folder.name,
     )
     assert not mark.exists()
+
+
+def test_cifar_with_a_label_too_few_is_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_cifar(tmp_path, "cifar100", monkeypatch, labels=9)
+    refused(
+        lambda: load(cifar("cifar100"), 0, tmp_path),
+        "10 training images and 9 labels",
+        "cifar-100-python",
+    )
 
 
 def test_some_of_cifar10_as_arrays(tmp_path: Path) -> None:

@@ -333,6 +333,39 @@ def test_limits_hold_for_them_too(store: Store, lab: Path, monkeypatch: pytest.M
         assert not next(second).waits
 
 
+CHATTY = r"""
+import json, sys
+print("made with 6 units")
+print(5)
+print({"a": 1})
+print('{"half of": ')
+sys.stdout.buffer.write(b"\xff\n")
+print("loading", end=" ")
+print(json.dumps({"planned": 2.0}))
+print(json.dumps({"done": 2.0}))
+print(json.dumps({"row": {"a": 1}}))
+print("ready")
+"""
+
+
+@pytest.mark.timeout(60)
+def test_what_a_worker_prints_besides_is_passed_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person's own network may print whatever it likes while a worker imports it."""
+    (tmp_path / "chatty.py").write_text(CHATTY)
+    (tmp_path / "silent.py").write_text(CHATTY + "sys.exit(3)")
+    (tmp_path / "failing.py").write_text(CHATTY + "sys.exit('The disk is full.')")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    heard = []
+    *_, last = crew.work("chatty", [{}, {}], lambda said: heard.append(said) is None)
+    assert heard == [{"row": {"a": 1}}] * 2
+    assert (last.fraction, last.rows) == (1.0, 2)
+    for module, words in (("silent", "ready"), ("failing", "The disk is full.")):
+        with pytest.raises(NetweldError, match=f"A worker failed: {words}"):
+            list(crew.work(module, [{}], lambda said: True))
+
+
 def test_a_gpu_has_one_and_its_workers_see_only_that(
     store: Store, lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

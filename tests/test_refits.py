@@ -80,6 +80,11 @@ def test_teachers_are_imitated_between_the_examples() -> None:
     expected = torch.stack([teacher(made.inputs) for teacher in teachers]).mean(0).softmax(1)
     torch.testing.assert_close(made.targets, expected.detach())
     assert not torch.equal(made.inputs[:7], made.inputs[7:14])
+    assert made.stored is split.stored, "mixed examples take no room"
+    order = torch.randperm(21, generator=generator(0, "order"))
+    for part in (made.part(order), made.to("cpu").part(order), made.part(slice(None)).part(order)):
+        assert torch.equal(part.inputs, made.inputs[order])
+        assert torch.equal(part.targets, made.targets[order])
     # A mixed example lies on the line between its example and another one.
     direction = made.inputs[:7] - split.inputs
     for number, mine in enumerate(direction):

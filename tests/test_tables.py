@@ -25,6 +25,7 @@ from merge_core.repetitions import (
     STRATEGIES,
     UNITS,
     Budget,
+    Failure,
     Results,
     Row,
     summary,
@@ -83,12 +84,15 @@ def test_a_repetition_is_the_merge_with_its_seed(name: str, tmp_path: Path) -> N
             "teacher": "teacher_a",
             "cut": "cut",
             "student": "student",
-            "trained_on": "trained_on",
             "random_half": "random_half",
         }.items():
             for split in ("heldout", "test"):
                 found = getattr(mine[strategy], split)
                 assert found == pytest.approx(expected[stage][split], rel=2e-3, abs=0.011), strategy
+        recorded = {stage: scores for stage, *scores in mine["trained_on"].stages}
+        for stage in ("teacher_a", "trained_on"):
+            scores = expected[stage]["heldout"], expected[stage]["test"]
+            assert recorded[stage] == pytest.approx(scores, rel=2e-3, abs=0.011), stage
         way = [stage for stage in expected if stage in RECORDED]
         assert [stage for stage, _, _ in mine["student"].stages] == way
         for stage, heldout, test in mine["student"].stages:
@@ -128,6 +132,54 @@ def test_all_strategies_of_a_budget_cost_the_same() -> None:
     for flops in (fair.long * 10, 3 * fair.teacher * 10, fair.long_big * 20, 3 * fair.big * 20):
         assert flops == pytest.approx(student, rel=0.01)
     assert (600 + fair.extra) * 10 == student
+
+
+def test_the_best_of_three_gets_the_same_epochs_whatever_the_split() -> None:
+    """ImageNet's teachers have 20 of 150 epochs, so they are no third of it."""
+    chosen = find_preset("imagenet-resnet18", "paper").recipe
+    epochs = Epochs.of(chosen, "epochs", 10, 20)
+    assert (epochs.taught, epochs.long, epochs.teacher, epochs.big) == (40, 150, 50, 50)
+    equal = recipe(**{"gating.epochs": "1", "fine_tune.epochs": "1"})
+    assert block(equal, range(1)).shares_teachers
+    assert not block(recipe(**{"gating.epochs": "4"}), range(1)).shares_teachers
+
+
+@pytest.mark.parametrize("budget", get_args(Budget))
+def test_teachers_of_halves_cost_half(budget: Budget) -> None:
+    done: list[float] = []
+    halves = recipe("digits", **{"data.halves": "disjoint"})
+    some = block(halves, range(1), budget, report=done.append)
+    assert not some.shares_teachers
+    made = {row.strategy: row for row in rows(some, "merge")}
+    assert sum(done) == pytest.approx(planned(some, "merge"), rel=0.01)
+    per_epoch = 3 * some.examples * some.cost
+    assert made["teacher"].flops == pytest.approx(halves.teacher.epochs * per_epoch / 2)
+    assert made["teacher"].epochs == halves.teacher.epochs
+    extra = made["random_half"].flops - 2 * made["teacher"].flops
+    assert extra == pytest.approx(some.epochs.extra * per_epoch)
+
+
+def test_training_on_is_judged_as_the_student_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where more training only hurts, teacher A stays as it was."""
+    ruined = {"fine_tune.epochs": "3", "gating.epochs": "1", "teacher.learning_rate": "0.05"}
+    some = block(recipe(**ruined), range(1))
+    tuned = Block.tuned
+
+    def worse(self, networks, stage, training):
+        made = tuned(self, networks, stage, training)
+        if stage == "trained_on":
+            for network in made:
+                for parameter in network.parameters():
+                    torch.nn.init.constant_(parameter, 3.0)
+        return made
+
+    monkeypatch.setattr(Block, "tuned", worse)
+    made = {row.strategy: row for row in rows(some, "merge")}
+    (before, *scores), (after, *ended) = made["trained_on"].stages
+    assert (before, after) == ("teacher_a", "trained_on")
+    assert scores == [made["teacher"].heldout, made["teacher"].test]
+    assert [made["trained_on"].heldout, made["trained_on"].test] == scores
+    assert ended[0] > scores[0]
 
 
 def test_the_best_of_three_is_chosen_by_the_heldout_split() -> None:
@@ -180,7 +232,7 @@ def test_rivals_cost_what_the_one_model_costs() -> None:
 
 
 def test_the_published_milestones_are_those_of_the_one_model(monkeypatch) -> None:
-    """The paper's one model falls at epoch 800 of 900, not in proportion at 750."""
+    """The sine's falls at epoch 800 of 900, not in proportion at 750; ImageNet's every 50."""
     paper = find_preset("sine", "paper").recipe
     seen = []
 
@@ -193,6 +245,12 @@ def test_the_published_milestones_are_those_of_the_one_model(monkeypatch) -> Non
     assert [(each.epochs, each.milestones) for each in seen] == [(900, (800,))]
     list(rows(block(paper, range(1), "flops"), "one_model"))
     assert [(each.epochs, each.milestones) for each in seen[1:]] == [(1050, (933,))]
+    seen.clear()
+    imagenet = find_preset("imagenet-resnet18", "paper").recipe
+    drawn = find_preset("textures", "quick").recipe  # a small stand-in for a million photographs
+    data = replace(drawn.data, train=100, heldout=20, test=20)
+    list(rows(block(replace(imagenet, data=data, model=drawn.model), range(1)), "one_model"))
+    assert [(each.epochs, each.milestones) for each in seen] == [(150, (50, 100))]
 
 
 def test_networks_of_double_width_start_as_the_class_does() -> None:
@@ -265,8 +323,10 @@ def test_published_figures_name_strategies_that_there_are() -> None:
 
 def test_only_what_is_missing_is_done() -> None:
     rows = [row(0, key) for unit in ("merge", "one_model") for key in UNITS[unit]]
-    left = tabled.missing([*rows, row(1, "long_big")], range(2))
-    assert left.pop("merge") == left.pop("one_model") == [1]
+    diverged = Failure(seed=1, unit="one_model", message="It did.")
+    left = tabled.missing([*rows, row(1, "long_big")], [diverged], range(2))
+    assert left.pop("merge") == [1]
+    assert left.pop("one_model") == []
     assert left.pop("long_big") == [0]
     assert set(map(tuple, left.values())) == {(0, 1)}
 
@@ -284,6 +344,35 @@ def test_a_stopped_table_goes_on(tmp_path: Path) -> None:
     assert told[-1].fraction == pytest.approx(1)
     assert len(results.rows()) == 2 * len(STRATEGIES)
     assert all(old in results.rows() for old in there)
+
+
+def test_each_finished_repetition_is_kept_where_networks_train_alone(tmp_path: Path) -> None:
+    results = Results(recipe("digits"), "epochs", tmp_path)
+    with closing(tabled.carry_out(results, 3, workers=1)) as listening:
+        for headway in listening:
+            if headway.rows > len(STRATEGIES):
+                break
+    whole = {row.strategy for row in results.rows() if row.seed == 0}
+    assert whole == {each.key for each in STRATEGIES}
+
+
+@pytest.mark.parametrize("name", ["sine", "digits"])
+def test_a_loss_that_is_not_finite_ends_only_what_it_is_part_of(tmp_path: Path, name: str) -> None:
+    """Fine-tuning is part of the student and of the branches of a shared start, not of others."""
+    steep = {"fine_tune.learning_rate": "100", "fine_tune.weight_decay": "1"}
+    chosen = recipe(name, **steep, **{"fine_tune.epochs": "8"})
+    results = Results(chosen, "epochs", tmp_path)
+    for _ in tabled.carry_out(results, 2, workers=1):
+        pass
+    failed = {(failure.seed, failure.unit) for failure in results.failures()}
+    both = {(seed, unit) for seed in (0, 1) for unit in ("merge", "shared_start")}
+    assert both <= failed <= both | {(0, "ours"), (1, "ours")}
+    assert all("finite" in failure.message for failure in results.failures())
+    there = results.rows()
+    assert {row.seed for row in there if row.strategy == "one_model"} == {0, 1}
+    assert not any(row.strategy == "student" for row in there)
+    assert not list(tabled.carry_out(results, 2, workers=1)), "it cannot be finished"
+    assert results.rows() == there, "nothing is tried again"
 
 
 def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:

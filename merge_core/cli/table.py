@@ -18,7 +18,13 @@ from merge_core.presets import find_preset, merge_names
 from merge_core.published import PUBLISHED
 from merge_core.recipes import Recipe
 from merge_core.repetitions import STRATEGIES, Results, Row, Summary, summary, write_csv
-from merge_core.views.compare import Table, devices_text, published_text, read_table
+from merge_core.views.compare import (
+    Table,
+    devices_text,
+    failures_text,
+    published_text,
+    read_table,
+)
 from merge_core.views.evidence import (
     caution,
     difference_text,
@@ -73,13 +79,14 @@ def table(
     results = Results(chosen, "flops" if budget == "flops" else "epochs")
     if first not in TITLES:
         raise RecipeError(f"There is no strategy {first!r}; choose one of {', '.join(TITLES)}.")
-    if any(tabled.missing(results.rows(), range(seed, seed + n)).values()):
+    left = tabled.missing(results.rows(), results.failures(), range(seed, seed + n))
+    if any(left.values()):
         work = tabled.carry_out(results, n, device=device, data=data, workers=workers)
         show_work(work, results.path, "Repetitions", "The table")
     rows = [row for row in results.rows() if seed <= row.seed < seed + n]
     show(rows, chosen, budget)
     shown = replace(read_table(results.path), rows=tuple(rows))
-    if told := published_text(shown):
+    for told in filter(None, (failures_text(shown), published_text(shown))):
         console.print(told, soft_wrap=True)
     show_intervals(shown)
     show_differences(shown, first)

@@ -66,10 +66,16 @@ def _part(found: dict[str, Any], part: str, name: str, side: int) -> Arrays:
         )
     if images.ndim == 3:
         images = images[..., None]
-    if images.dtype != np.uint8 or images.ndim != 4 or images.shape[3] not in (1, 3):
+    if (
+        images.dtype != np.uint8
+        or images.ndim != 4
+        or images.shape[3] not in (1, 3)
+        or 0 in images.shape[1:3]
+    ):
         raise DataError(
             f"{part}_images of {name!r} is {images.dtype} of shape {images.shape}, but uint8 of "
-            f"N×height×width×3 (colour) or N×height×width (grey) was expected."
+            f"N×height×width×3 (colour) or N×height×width (grey), with height and width above 0, "
+            f"was expected; write it again so."
         )
     labels = labels.reshape(-1) if labels.shape == (len(images), 1) else labels
     if (

@@ -73,22 +73,32 @@ def _statistics(data: Data, own: Statistics) -> Statistics:
 
 
 def _parts(kind: Callable[..., Any], title: str, folder: str, directory: Path) -> list[Arrays]:
-    """Training and test images of one of torchvision's data sets, downloaded if need be."""
+    """Training and test images of one of torchvision's data sets, downloaded if need be.
+
+    Raises:
+        DataError: they are not there and cannot be downloaded, are damaged, or have not one label
+            for each image.
+    """
+    where = f"in the data directory {str(directory)!r}"
+    again = f"delete its folder {folder} and run again with a network to download it"
     there = any(path.is_file() for path in (directory / folder).rglob("*"))
     try:
         parts = [kind(directory, train=train, download=True) for train in (True, False)]
     except (OSError, RuntimeError, ValueError, AssertionError, EOFError) as error:
-        where = f"in the data directory {str(directory)!r}"
         if there:
-            raise DataError(
-                f"{title} {where} is incomplete or damaged; delete its folder {folder} and run "
-                f"again with a network to download it."
-            ) from error
+            raise DataError(f"{title} {where} is incomplete or damaged; {again}.") from error
         raise DataError(
             f"{title} is not {where} and could not be downloaded; connect to a network once, or "
             f"give a directory that holds {folder} with --data or NETWELD_DATA."
         ) from error
-    return [_arrays(part) for part in parts]
+    made = [_arrays(part) for part in parts]
+    for name, each in zip(("training", "test"), made, strict=True):
+        if len(each.images) != len(each.labels):
+            raise DataError(
+                f"{title} {where} has {len(each.images)} {name} images and {len(each.labels)} "
+                f"labels for them, but one for each was expected; {again}."
+            )
+    return made
 
 
 def _arrays(part: Any) -> Arrays:

@@ -11,6 +11,7 @@ from merge_core.plots.style import (
     NEUTRAL,
     STUDENT,
     frame,
+    noted,
 )
 from merge_core.views.evidence import Difference, difference_text
 from merge_core.views.runs import score_text
@@ -37,13 +38,14 @@ def jitter(count: int) -> np.ndarray:
     return (np.arange(1, count + 1) * golden) % 1 - 0.5
 
 
-def boxes(found: Sequence[Spread], split: str, metric: str) -> go.Figure:
+def boxes(found: Sequence[Spread], split: str, metric: str, rests: str) -> go.Figure:
     """A row for each strategy: a box, every repetition as a point, the paper's figures beside.
 
     Args:
         found: `merge_core.views.compare.spreads`.
         split: "test" or "heldout".
         metric: "accuracy" or "loss".
+        rests: what the figure rests on, `Scored.conditions`.
     """
     figure = go.Figure()
     for row, each in enumerate(found):
@@ -73,7 +75,7 @@ def boxes(found: Sequence[Spread], split: str, metric: str) -> go.Figure:
     _published(figure, found)
     _rows(figure, len(found), [score for each in found for score in each.scores], metric)
     figure.update_xaxes(title=_title(split, metric))
-    return figure
+    return noted(figure, rests)
 
 
 def _published(figure: go.Figure, found: Sequence[Spread]) -> None:
@@ -111,12 +113,13 @@ def _published(figure: go.Figure, found: Sequence[Spread]) -> None:
             )
 
 
-def forest(found: Sequence[Difference], metric: str) -> go.Figure:
+def forest(found: Sequence[Difference], metric: str, rests: str) -> go.Figure:
     """Paired differences of one strategy to the others, with their intervals and a line at zero.
 
     Args:
         found: `merge_core.views.evidence.differences`.
         metric: "accuracy" or "loss"; accuracies are drawn in points.
+        rests: as of `boxes`.
     """
     figure = go.Figure()
     unit = 100 if metric == "accuracy" else 1
@@ -167,14 +170,14 @@ def forest(found: Sequence[Difference], metric: str) -> go.Figure:
     better = "right of 0: better" if metric == "accuracy" else "left of 0: better"
     title = "difference in points" if metric == "accuracy" else f"difference in {metric}"
     figure.update_xaxes(title=f"{title} ({better})")
-    return figure
+    return noted(figure, rests)
 
 
-def score_against_flops(found: Sequence[Spread], split: str, metric: str) -> go.Figure:
+def score_against_flops(found: Sequence[Spread], split: str, metric: str, rests: str) -> go.Figure:
     """The mean score of each strategy against its training FLOPs, with the range of repetitions.
 
     Args:
-        found, split, metric: as of `boxes`.
+        found, split, metric, rests: as of `boxes`.
     """
     figure = go.Figure()
     for number, each in enumerate(found):
@@ -210,17 +213,17 @@ def score_against_flops(found: Sequence[Spread], split: str, metric: str) -> go.
         figure.update_xaxes(type="log", dtick="D2")
     figure.update_yaxes(title=_title(split, metric))
     _maybe_log(figure.update_yaxes, [score for each in found for score in each.scores], metric)
-    return figure
+    return noted(figure, rests)
 
 
-def stage_lines(ways: Sequence[Way], split: str, metric: str) -> go.Figure:
+def stage_lines(ways: Sequence[Way], split: str, metric: str, rests: str) -> go.Figure:
     """The score after each stage: a thin line for each repetition, a thick one for their mean.
 
     Teachers and controls, which are no steps of a way, are marks of their own.
 
     Args:
         ways: of `merge_core.views.scored.Scored.ways`.
-        split, metric: as of `boxes`.
+        split, metric, rests: as of `boxes`.
     """
     figure = go.Figure()
     ticks = _in_order(ways)
@@ -266,7 +269,7 @@ def stage_lines(ways: Sequence[Way], split: str, metric: str) -> go.Figure:
     figure.update_yaxes(title=_title(split, metric))
     values = [each for way in ways for each in way.scores.to_numpy().ravel().tolist()]
     _maybe_log(figure.update_yaxes, [each for each in values if not math.isnan(each)], metric)
-    return figure
+    return noted(figure, rests)
 
 
 def _in_order(ways: Sequence[Way]) -> list[str]:

@@ -9,7 +9,7 @@ from plotly.subplots import make_subplots
 
 from merge_core.learned import curve_places
 from merge_core.plots.colours import colours_of
-from merge_core.plots.style import frame
+from merge_core.plots.style import frame, noted
 from merge_core.repetitions import Summary
 from merge_core.views.learned import missing_runs
 
@@ -22,13 +22,14 @@ _TARGET = "#D55E00"
 
 
 def overlaid_curves(
-    found: Mapping[str, Sequence[Sequence[float]]], words: Mapping[str, str]
+    found: Mapping[str, Sequence[Sequence[float]]], words: Mapping[str, str], rests: str
 ) -> go.Figure:
     """The paper's Figs. 9 and 10: all repetitions of a strategy over the target, a panel each.
 
     Args:
         found: `merge_core.views.learned.curves`.
         words: key of every strategy → its title.
+        rests: what the figure rests on, `Scored.conditions`.
     """
     rows = -(-len(found) // _COLUMNS)
     titles = [
@@ -75,11 +76,11 @@ def overlaid_curves(
     figure.update_layout(margin={"t": above + _LINE + 8}, legend={"y": 1 + above / (height - 90)})
     figure.update_yaxes(range=[-1.9, 1.9], tickvals=[-1, 0, 1])
     figure.update_annotations(font={"size": 13})
-    return figure
+    return noted(figure, rests)
 
 
 def class_dots(
-    found: Mapping[str, Mapping[str, Summary]], words: Mapping[str, str], split: str
+    found: Mapping[str, Mapping[str, Summary]], words: Mapping[str, str], split: str, rests: str
 ) -> go.Figure:
     """A row for each class: the mean accuracy of some strategies, with the range of repetitions.
 
@@ -90,6 +91,7 @@ def class_dots(
         found: `merge_core.views.learned.class_summaries`.
         words: key of every strategy → its title.
         split: "test" or "heldout".
+        rests: as of `overlaid_curves`.
     """
     chosen = list(next(iter(found.values())))
     colours = colours_of(chosen)
@@ -123,7 +125,7 @@ def class_dots(
         tickvals=list(range(len(shown))), ticktext=shown, range=[-0.6, len(shown) - 0.4]
     )
     figure.update_xaxes(title=f"{'test' if split == 'test' else 'held-out'} accuracy of the class")
-    return figure
+    return noted(figure, rests)
 
 
 def _symbol(number: int) -> str:

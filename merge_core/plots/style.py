@@ -4,6 +4,7 @@ Categories take the Okabe-Ito colours, magnitudes take cividis; both stay apart 
 eyes and in both themes. Text takes its colour from the page's theme, so none is set here.
 """
 
+import textwrap
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,8 @@ UNTOUCHED: dict[str, Any] = {"unselected": {"marker": {"opacity": 1}}}
 NEUTRAL = "#8A8F98"
 GRID = "rgba(138, 143, 152, 0.25)"
 CLEAR = "rgba(0, 0, 0, 0)"
+_LETTERS, _LINE = 64, 16
+"""How many letters of a note's line are seen on a telephone; how high a line is, in pixels."""
 CIVIDIS = (
     "#00224E",
     "#123570",
@@ -91,4 +94,30 @@ def frame(figure: go.Figure, *, height: int, legend: bool = True) -> go.Figure:
             tickfont={"size": 14},
             title_font={"size": 14},
         )
+    return figure
+
+
+def noted(figure: go.Figure, text: str) -> go.Figure:
+    """Write at the foot of a framed figure what it rests on, so that saved pictures say it too.
+
+    The words are the figure's title, the only text that finds its place below ticks and axis titles
+    of any height; Streamlit sets titles in bold, which these are not.
+    """
+    lines = textwrap.wrap(text, _LETTERS)
+    style = "font-weight: 400; fill-opacity: 0.7"
+    figure.update_layout(
+        height=figure.to_dict()["layout"]["height"] + _LINE * len(lines),
+        title={
+            "text": f'<span style="{style}">{"<br>".join(lines)}</span>',
+            "font": {"size": 12},
+            "xref": "container",
+            "x": 0,
+            "xanchor": "left",
+            "yref": "container",
+            "y": 1e-6,  # at 0 Plotly moves further lines down, out of the figure
+            "yanchor": "bottom",
+            "pad": {"t": 8, "b": 4, "l": 8},
+            "automargin": True,
+        },
+    )
     return figure

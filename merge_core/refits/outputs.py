@@ -2,6 +2,7 @@
 
 import copy
 from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor, nn
@@ -58,10 +59,46 @@ def _read_last(network: nn.Module, inputs: Tensor) -> tuple[nn.Linear, Tensor]:
     return last, torch.cat(seen[last])
 
 
+@dataclass(frozen=True)
+class Mixed(Split):
+    """Pairs of examples, mixed where they are looked at: whatever their number, they need no room.
+
+    Attributes:
+        of: the split whose examples are mixed.
+        pairs: the numbers of its two examples, `(n, 2)` int64.
+        share: of the first of them, `(n,)` in 0 to 1.
+    """
+
+    of: Split = field(kw_only=True)
+    pairs: Tensor = field(kw_only=True)
+    share: Tensor = field(kw_only=True)
+
+    @property
+    def inputs(self) -> Tensor:
+        """`(n, ...)` float32."""
+        first, second = (self.of.part(numbers).inputs for numbers in self.pairs.unbind(1))
+        return torch.lerp(second, first, self.share.view(-1, *[1] * (first.dim() - 1)))
+
+    def part(self, which: slice | Tensor) -> "Mixed":
+        """Some of the pairs, by a slice or by their numbers `(k,)` int64."""
+        return replace(
+            self,
+            targets=self.targets[which],
+            pairs=self.pairs[which],
+            share=self.share[which],
+        )
+
+    def to(self, device: str) -> "Mixed":
+        """The same pairs on `device`."""
+        of = self.of.to(device)
+        targets, pairs, share = (each.to(device) for each in (self.targets, self.pairs, self.share))
+        return Mixed(of.stored, targets, of=of, pairs=pairs, share=share)
+
+
 @torch.no_grad()
 def imitated(
     split: Split, teachers: Sequence[nn.Module], mixes: int, draws: torch.Generator
-) -> Split:
+) -> Mixed:
     """Mixed pairs of examples with what the teachers give for them together.
 
     Every example is mixed with another one, with a share that is uniform in 0 to 1. The targets are
@@ -76,16 +113,17 @@ def imitated(
         mixes: how many pairs for each example.
         draws: of partners and shares, on the split's device.
     """
-    inputs, count = split.inputs, len(split)
-    shape, device = (count, *[1] * (inputs.dim() - 1)), inputs.device
-    mixed = []
+    count, device = len(split), split.device
+    itself = torch.arange(count, device=device)
+    pairs, shares = [], []
     for _ in range(mixes):
         partners = torch.randperm(count, generator=draws, device=device)
-        share = torch.rand(shape, generator=draws, device=device)
-        mixed.append(torch.lerp(inputs[partners], inputs, share))
-    together = torch.cat(mixed)
+        pairs.append(torch.stack([itself, partners], 1))
+        shares.append(torch.rand(count, generator=draws, device=device))
+    unseen = torch.empty(mixes * count, 0, device=device)
+    mixed = Mixed(split.stored, unseen, of=split, pairs=torch.cat(pairs), share=torch.cat(shares))
     targets = [
-        torch.stack([teacher.eval()(batch) for teacher in teachers]).mean(0).softmax(1)
-        for batch in together.split(_BATCH)
+        torch.stack([teacher.eval()(batch.inputs) for teacher in teachers]).mean(0).softmax(1)
+        for batch in mixed.batches(_BATCH)
     ]
-    return Split(together, torch.cat(targets))
+    return replace(mixed, targets=torch.cat(targets))

@@ -3,25 +3,29 @@
     python -P -m merge_core.tables JSON
 
 prints JSON lines: `{"planned": FLOPs}` and `{"session": …}` (the fields of a `Session`) once,
-`{"done": FLOPs}` since the last such line, and the fields of a `Row` for each strategy of a
-repetition that is finished. `merge_core.tabled` starts it.
+`{"done": FLOPs}` since the last such line, the fields of a `Row` for each strategy of a repetition
+that is finished, and `{"failed": …}` (the fields of a `Failure`) for what cannot be.
+`merge_core.tabled` starts it.
 """
 
 import dataclasses
 import json
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from merge_core.errors import NetweldError
+from merge_core.errors import DivergedError, NetweldError
 from merge_core.particulars import session
 from merge_core.recipes import Recipe
 from merge_core.recipes import from_json as recipe_from_json
+from merge_core.repetitions import Failure
 from merge_core.tables import Block, planned, rows
 
 AT_ONCE = 25
-"""Repetitions that go through a strategy together; their rows are written together, too."""
+"""Repetitions that go through a strategy together, where their networks train as one batched
+network; their rows are written together, too. Elsewhere each goes alone, and is kept if the table
+is stopped."""
 _REPORT_SECONDS = 0.5
 
 
@@ -46,6 +50,22 @@ def _say(values: dict) -> None:
     print(json.dumps(values), flush=True)
 
 
+def _carry_out(
+    unit: str, seeds: Sequence[int], block: Block, make: Callable[[Sequence[int]], Block]
+) -> None:
+    """Say the rows of a unit; of a repetition whose loss does not stay finite, that."""
+    try:
+        for row in rows(block, unit):
+            _say(dataclasses.asdict(row))
+    except DivergedError as error:
+        if len(seeds) == 1:
+            failure = Failure(seed=seeds[0], unit=unit, message=str(error))
+            _say({"failed": dataclasses.asdict(failure)})
+            return
+        for seed in seeds:  # one of them ended the training of all
+            _carry_out(unit, [seed], make([seed]), make)
+
+
 def main(text: str) -> None:
     """Work on the repetitions that the JSON text asks for."""
     asked = json.loads(text)
@@ -64,16 +84,21 @@ def main(text: str) -> None:
             report=report,
         )
 
-    for unit, seeds in todo.items():
-        for start in range(0, len(seeds), AT_ONCE):
-            some = block(seeds[start : start + AT_ONCE])
-            if unit == next(iter(todo)) and start == 0:
-                each = sum(planned(some, u) * len(s) for u, s in todo.items())
-                _say({"planned": each / len(some.all)})
-                names = some.all[0].data.class_names
-                _say({"session": dataclasses.asdict(session(asked["device"], names))})
-            for row in rows(some, unit):
-                _say(dataclasses.asdict(row))
+    seeds = sorted({seed for missing in todo.values() for seed in missing})
+    if not seeds:
+        return
+    first = block(seeds[:1])
+    _say({"planned": sum(planned(first, unit) * len(missing) for unit, missing in todo.items())})
+    names = first.all[0].data.class_names
+    _say({"session": dataclasses.asdict(session(asked["device"], names))})
+    size = AT_ONCE if first.batched else 1
+    for start in range(0, len(seeds), size):
+        some = seeds[start : start + size]
+        made = first if some == seeds[:1] else block(some)
+        for unit, missing in todo.items():
+            mine = [seed for seed in some if seed in missing]
+            if mine:
+                _carry_out(unit, mine, made if mine == some else block(mine), block)
             report.flush()
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import nn
 
 from merge_core.channels import concatenate, flops, trace
-from merge_core.ensembles import fit_together
+from merge_core.ensembles import fit_together, group_size
 from merge_core.methods.base import STEP_COST
 from merge_core.particulars import judged
 from merge_core.precision import require
@@ -23,15 +23,17 @@ from merge_core.training import Job
 
 @dataclass(frozen=True, kw_only=True)
 class Epochs:
-    """How long each network of a strategy trains.
+    """How long each network of a strategy trains, in passes over the whole training split.
 
     Attributes:
+        taught: the student's two teachers together.
         teacher: each of the three of `bo3`.
         long: the one model; every rival and `ours` have as much in all.
         extra: each control, after its teacher or its teachers.
         big, long_big: the same as `teacher` and `long` at double width.
     """
 
+    taught: int
     teacher: int
     long: int
     extra: int
@@ -41,23 +43,19 @@ class Epochs:
     @classmethod
     def of(cls, recipe: Recipe, budget: Budget, cost: int, cost_big: int) -> "Epochs":
         """The epochs under a budget, where an example costs so many FLOPs."""
-        student = 2 * recipe.teacher.epochs + recipe.extra_epochs
-        if budget == "epochs":
-            teacher = recipe.teacher.epochs
-            return cls(
-                teacher=teacher,
-                long=student,
-                extra=recipe.extra_epochs,
-                big=teacher,
-                long_big=student,
-            )
-        more = recipe.gating.epochs * (cost_big / cost - 1)
+        halves = recipe.data.halves == "disjoint"  # each teacher's epoch is one over a half
+        taught = recipe.teacher.epochs if halves else 2 * recipe.teacher.epochs
+        wide, more = 1.0, 0.0
+        if budget == "flops":
+            wide, more = cost / cost_big, recipe.gating.epochs * (cost_big / cost - 1)
+        student = taught + recipe.extra_epochs + more
         return cls(
-            teacher=round((student + more) / 3),
-            long=round(student + more),
+            taught=taught,
+            teacher=max(1, round(student / 3)),
+            long=round(student),
             extra=round(recipe.extra_epochs + more),
-            big=round((student + more) * cost / cost_big / 3),
-            long_big=round((student + more) * cost / cost_big),
+            big=max(1, round(student * wide / 3)),
+            long_big=max(1, round(student * wide)),
         )
 
 
@@ -105,7 +103,20 @@ class Block:
         self.cost, self.cost_big = (sum(flops(each, example).values()) for each in (network, big))
         self.epochs = Epochs.of(recipe, budget, self.cost, self.cost_big)
 
-    def flops(self, narrow: int, wide: int = 0) -> float:
+    @property
+    def batched(self) -> bool:
+        """Whether networks of several repetitions train as one."""
+        it = self.all[0]
+        job = it.job("teacher_a", it.fresh("teacher_a"), self.recipe.teacher)
+        return group_size(job) > 1
+
+    @property
+    def shares_teachers(self) -> bool:
+        """Whether the student's teachers are networks of `bo3`: as long, on the same examples."""
+        same = self.epochs.teacher == self.recipe.teacher.epochs
+        return same and self.recipe.data.halves == "shared"
+
+    def flops(self, narrow: float, wide: int = 0) -> float:
         """FLOPs of training one network for so many epochs, and one of double width."""
         return float(STEP_COST * self.examples * (narrow * self.cost + wide * self.cost_big))
 
@@ -138,6 +149,7 @@ class Block:
         wide: int = 0,
         more: float = 0.0,
         stages: Sequence[Seen] = (),
+        taught: int = 0,
     ) -> Row:
         """A finished strategy.
 
@@ -148,6 +160,7 @@ class Block:
             narrow, wide: the epochs that went into it, of networks and of double width.
             more: FLOPs beside its training.
             stages: the networks on the way to it.
+            taught: how many of the student's teachers went into it, beside `narrow`.
         """
         found, metric = judged(network, it.data, self.recipe.data), self.recipe.metric
         return Row(
@@ -155,8 +168,8 @@ class Block:
             strategy=strategy,
             heldout=found.scores["heldout"][metric],
             test=found.scores["test"][metric],
-            epochs=narrow + wide,
-            flops=self.flops(narrow, wide) + more,
+            epochs=taught * self.recipe.teacher.epochs + narrow + wide,
+            flops=self.flops(taught * self.epochs.taught / 2 + narrow, wide) + more,
             classes=found.learned.accuracies("test"),
             heldout_classes=found.learned.accuracies("heldout"),
             curve=found.learned.curve,

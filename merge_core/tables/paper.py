@@ -59,29 +59,30 @@ class Merge:
     """The student with its teachers, the best of three, and the controls that start from them.
 
     The student of a seed is that of `netweld merge` with this seed, to rounding. Two of the three
-    networks of `bo3` are its teachers, as in the paper, where all have the same epochs.
+    networks of `bo3` are its teachers, as in the paper, where they train as long. What chooses
+    among the student's stages chooses between its first teacher and that teacher trained on, too.
     """
 
     def planned(self, block: Block) -> float:
         """FLOPs of its training in one repetition."""
         recipe, epochs = block.recipe, block.epochs
-        others = 1 if block.budget == "epochs" else 3  # networks of `bo3` that are no teachers
-        teachers = 2 * recipe.teacher.epochs + others * epochs.teacher
-        narrow = teachers + recipe.fine_tune.epochs + 2 * epochs.extra
+        others = 1 if block.shares_teachers else 3  # networks of `bo3` that are no teachers
+        narrow = epochs.taught + others * epochs.teacher
+        narrow += recipe.fine_tune.epochs + 2 * epochs.extra
         return block.flops(narrow, recipe.gating.epochs)
 
     def rows(self, block: Block) -> Iterator[Row]:
         """All that start from the same two teachers."""
         recipe, epochs = block.recipe, block.epochs
-        teacher, extra = recipe.teacher.epochs, epochs.extra
+        extra = epochs.extra
         ones, others = block.networks(("teacher_a", "teacher_b"), recipe.teacher)
         pairs = list(zip(block.all, ones, others, strict=True))
         for it, a, _ in pairs:
-            yield block.row(it, "teacher", a, teacher)
-        if block.budget == "epochs":
+            yield block.row(it, "teacher", a, 0, taught=1)
+        if block.shares_teachers:
             (thirds,) = block.networks(("teacher_c",), recipe.teacher)
             for (it, a, b), c in zip(pairs, thirds, strict=True):
-                yield block.row(it, "bo3", it.best_of([a, b, c]), 3 * teacher)
+                yield block.row(it, "bo3", it.best_of([a, b, c]), epochs.teacher, taught=2)
         else:
             stages = ("teacher_c", "teacher_d", "teacher_e")
             yield from block.best_of("bo3", stages, epochs.teacher, wide=False)
@@ -100,15 +101,22 @@ class Merge:
             choice = choice_of(gated, block.big_graph, it.setting)
             cut = choice.cut(block.big_graph).eval()
             way += [it.seen("gates", choice.network), it.seen("cut", cut)]
-            yield block.row(it, "cut", cut, 2 * teacher, recipe.gating.epochs)
+            yield block.row(it, "cut", cut, 0, recipe.gating.epochs, taught=2)
             students.append(block.with_norms(it, cut, recipe.gating.batch_size, way))
         tuned = block.tuned(students, "fine_tune", recipe.fine_tune)
-        spent = 2 * teacher + recipe.fine_tune.epochs
         for it, student, fine, way in zip(block.all, students, tuned, ways, strict=True):
             returned = it.best_of([student, fine])
             if recipe.fine_tune.epochs:
                 way.append(it.seen("fine_tune", fine))
-            yield block.row(it, "student", returned, spent, recipe.gating.epochs, stages=way)
+            yield block.row(
+                it,
+                "student",
+                returned,
+                recipe.fine_tune.epochs,
+                recipe.gating.epochs,
+                stages=way,
+                taught=2,
+            )
 
         halves = []
         for it, big in zip(block.all, bigs, strict=True):
@@ -116,7 +124,9 @@ class Merge:
             halves.append(choice.cut(block.big_graph))
         made = block.tuned(halves, "random_half", recipe.fine_tune.over(extra))
         for it, network in zip(block.all, made, strict=True):
-            yield block.row(it, "random_half", network, 2 * teacher + extra)
+            yield block.row(it, "random_half", network, extra, taught=2)
         made = block.tuned(ones, "trained_on", recipe.teacher.over(extra))
-        for it, network in zip(block.all, made, strict=True):
-            yield block.row(it, "trained_on", network, teacher + extra)
+        for it, a, network in zip(block.all, ones, made, strict=True):
+            way = [it.seen("teacher_a", a), it.seen("trained_on", network)]
+            better = it.best_of([a, network])
+            yield block.row(it, "trained_on", better, extra, stages=way, taught=1)

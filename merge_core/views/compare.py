@@ -15,10 +15,10 @@ from merge_core.errors import NetweldError
 from merge_core.presets import preset_of
 from merge_core.published import PUBLISHED
 from merge_core.recipes import Experiment, Recipe
-from merge_core.repetitions import WAYS, Budget, Results, Row, Session, Summary
+from merge_core.repetitions import UNITS, WAYS, Budget, Failure, Results, Row, Session, Summary
 from merge_core.stages import STAGE_BY_KEY
 from merge_core.views.runs import flops_text, recipe_title
-from merge_core.views.scored import SPLITS, TITLES, Scored, Way, seeds_text, spreads
+from merge_core.views.scored import SPLITS, TITLES, Basis, Scored, Way, seeds_text, spreads
 
 BUDGETS: dict[Budget, str] = {"epochs": "equal training epochs", "flops": "equal training FLOPs"}
 
@@ -32,12 +32,14 @@ class Table(Scored, Carried):
         recipe: what is repeated; its seed is 0.
         budget: what all strategies have the same of.
         sessions: when and where that was computed; empty where that was not written down.
+        failures: strategies that some seeds cannot have.
     """
 
     sample: bool
     recipe: Recipe
     budget: Budget
     sessions: tuple[Session, ...]
+    failures: tuple[Failure, ...] = ()
 
     @property
     def metric(self) -> str:
@@ -65,8 +67,19 @@ class Table(Scored, Carried):
         n = f"n = {counts[0]}" if len(counts) == 1 else f"n = {counts[0]} to {counts[-1]}"
         seeds = self.seeds
         return (
-            f"{n}, seed{'s' if len(seeds) > 1 else ''} {seeds_text(seeds)}, "
+            f"{recipe_title(self.recipe)} ({_preset(self.recipe)}): {n}, "
+            f"seed{'s' if len(seeds) > 1 else ''} {seeds_text(seeds)}, "
             f"{BUDGETS[self.budget]}, {SPLITS[split]} {self.metric}, {devices_text(self)}."
+        )
+
+    def basis(self, key: str) -> Basis:
+        """All kinds of a table share one."""
+        devices = (f"{session.device} ({session.hardware})" for session in self.sessions)
+        versions = (session.versions.get("torch", "") for session in self.sessions)
+        return Basis(
+            budget=BUDGETS[self.budget],
+            device="; ".join(dict.fromkeys(devices)),
+            torch="; ".join(dict.fromkeys(filter(None, versions))),
         )
 
     def unequal(self) -> str:
@@ -138,6 +151,7 @@ def read_table(path: Path, sample: bool = False) -> Table:
         budget=results.budget,
         rows=tuple(results.rows()),
         sessions=tuple(results.sessions()),
+        failures=tuple(results.failures()),
         progress=progress_of(path),
     )
 
@@ -164,11 +178,15 @@ def readable(files: Sequence[tuple[Path, bool]]) -> list[Table]:
 def label(table: Table) -> str:
     """A table in a few words: recipe, preset, budget, repetitions."""
     kind = " · sample" if table.sample else table.mark
-    changed = "" if _is_preset(table.recipe) else ", changed"
     return (
-        f"**{recipe_title(table.recipe)}** ({table.recipe.preset}{changed}) · "
+        f"**{recipe_title(table.recipe)}** ({_preset(table.recipe)}) · "
         f"{BUDGETS[table.budget]} · n = {len(table.seeds)}{kind}"
     )
+
+
+def _preset(recipe: Recipe) -> str:
+    """A recipe's preset, and whether something else was changed."""
+    return recipe.preset + ("" if _is_preset(recipe) else ", changed")
 
 
 def _is_preset(recipe: Recipe) -> bool:
@@ -188,6 +206,19 @@ def devices_text(table: Table) -> str:
     return "; ".join(told) or "a device that was not written down"
 
 
+def failures_text(table: Table) -> str:
+    """Which seeds some strategies lack, and why, in sentences; empty where none do."""
+    told: dict[str, list[Failure]] = {}
+    for failure in table.failures:
+        told.setdefault(failure.unit, []).append(failure)
+    return " ".join(
+        f"Of {', '.join(TITLES[key] for key in UNITS[unit])}, seed"
+        f"{'s' if len(failures) > 1 else ''} {seeds_text([each.seed for each in failures])} "
+        f"may be missing, which flatters them: {failures[0].message}"
+        for unit, failures in told.items()
+    )
+
+
 def published_text(table: Table) -> str:
     """What the paper's figures beside a table are, in sentences; empty where there are none."""
     if (theirs := PUBLISHED.get(table.recipe.name)) is None:
@@ -197,9 +228,8 @@ def published_text(table: Table) -> str:
         f"epochs, its full schedule, and models chosen by test scores."
     )
     if (table.recipe.preset, table.budget) != ("paper", "epochs") or not _is_preset(table.recipe):
-        changed = "" if _is_preset(table.recipe) else ", changed"
         text += (
-            f" This table has the preset {table.recipe.preset}{changed} at "
+            f" This table has the preset {_preset(table.recipe)} at "
             f"{BUDGETS[table.budget]}: compare the order of the strategies, not their scores."
         )
     return text

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 
 from merge_core.views.runs import score_text
-from merge_core.views.scored import STATISTICS, Scored, spreads
+from merge_core.views.scored import STATISTICS, Scored, seeds_text, spreads, with_basis
 
 LEVEL = 0.95
 RESAMPLES = 9999
@@ -216,6 +216,13 @@ def summary_frame(scored: Scored, split: str) -> pd.DataFrame:
             }
         rows.append(row | {"Epochs": each.epochs, "GFLOP": each.flops / 1e9})
     return pd.DataFrame(rows)
+
+
+def summary_file(scored: Scored, split: str) -> pd.DataFrame:
+    """`summary_frame` with all that it rests on: further columns seeds, split, those of `Basis`."""
+    frame = summary_frame(scored, split)
+    seeds = [seeds_text(each.seeds) for each in spreads(scored, split)]
+    return with_basis(frame.assign(seeds=seeds, split=split), scored, scored.strategies)
 
 
 def difference_frame(scored: Scored, first: str, split: str) -> pd.DataFrame:

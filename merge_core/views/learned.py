@@ -7,7 +7,7 @@ import pandas as pd
 
 from merge_core.learned import CURVE_POINTS, curve_places
 from merge_core.repetitions import Summary, summary
-from merge_core.views.scored import Scored
+from merge_core.views.scored import Scored, with_basis
 
 PEAKS = tuple((2 * i + 1) / 20 for i in range(10))
 """Where the target of `sine` has its five maxima and, between them, its five minima."""
@@ -51,7 +51,8 @@ def class_split(scored: Scored, split: str) -> str:
 def class_frame(scored: Scored, split: str) -> pd.DataFrame:
     """The accuracy of each class: a row for each kind of network, repetition and class.
 
-    Columns: strategy, title, seed, number (of the class), name, accuracy (NaN without examples).
+    Columns: strategy, title, seed, number (of the class), name, accuracy (NaN without examples),
+    split, and those of `Basis`.
     """
     rows = [
         (key, scored.titles[key], row.seed, number, name, math.nan if value is None else value)
@@ -62,7 +63,8 @@ def class_frame(scored: Scored, split: str) -> pd.DataFrame:
         )
     ]
     frame = pd.DataFrame(rows, columns=["strategy", "title", "seed", "number", "name", "accuracy"])
-    return frame.astype({"accuracy": float})
+    frame = frame.astype({"accuracy": float}).assign(split=split)
+    return with_basis(frame, scored, [row[0] for row in rows])
 
 
 def class_summaries(

@@ -14,8 +14,8 @@ from merge_core.repetitions import Row
 from merge_core.stages import STAGE_BY_KEY
 from merge_core.store import RunReader
 from merge_core.views.compare import changes
-from merge_core.views.runs import recipe_title, stage_frame
-from merge_core.views.scored import SPLITS, Scored, Way, seeds_text
+from merge_core.views.runs import flops_text, recipe_title, stage_frame
+from merge_core.views.scored import SPLITS, Basis, Scored, Way, seeds_text
 
 RETURNED = "returned"
 """The stage that stands for the network that a run returned."""
@@ -36,6 +36,7 @@ class Repeated:
         runs: names, one for each seed.
         seeds: likewise.
         devices: where they ran.
+        torch: the versions of PyTorch that they ran with.
         class_names: what people call the classes of their data; empty where nobody has said.
         rows: a row for each stage that is over in each run, `Row.strategy` its key or `RETURNED`;
             with the epochs and FLOPs of all training that the network rests on.
@@ -46,6 +47,7 @@ class Repeated:
     runs: tuple[str, ...]
     seeds: tuple[int, ...]
     devices: tuple[str, ...]
+    torch: tuple[str, ...]
     class_names: tuple[str, ...]
     rows: tuple[Row, ...]
 
@@ -54,6 +56,17 @@ class Repeated:
         """The stages that are over in at least one run, in order; `RETURNED` comes last."""
         found = list(dict.fromkeys(row.strategy for row in self.rows))
         return sorted(found, key=lambda key: key == RETURNED)
+
+    @property
+    def basis(self) -> Basis:
+        """The budget counts all training that a run's result rests on, once there is one."""
+        costs = [(row.epochs, row.flops) for row in self.rows if row.strategy == RETURNED]
+        spent = f" ({costs[0][0]} epochs, {flops_text(costs[0][1])})" if costs else ""
+        return Basis(
+            budget=f"its recipe's own budget{spent}",
+            device=", ".join(self.devices),
+            torch=", ".join(self.torch),
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,15 +119,17 @@ class Picked(Scored):
         return self.groups[int(key.partition(":")[0])]
 
     def conditions(self, split: str) -> str:
-        parts = [
-            f"{group.title}: n = {len(group.runs)}, seed{'s' if len(group.seeds) > 1 else ''} "
-            f"{seeds_text(list(group.seeds))}, {', '.join(group.devices)}"
-            for group in self.groups
-        ]
-        return (
-            f"{'; '.join(parts)}. {SPLITS[split]} {self.metric}; every run has its recipe's own "
-            f"budget."
-        )
+        parts = []
+        for group in self.groups:
+            basis, seeds = group.basis, list(group.seeds)
+            parts.append(
+                f"{group.title}: n = {len(seeds)}, seed{'s' if len(seeds) > 1 else ''} "
+                f"{seeds_text(seeds)}, {basis.budget}, {basis.device}, torch {basis.torch or '?'}"
+            )
+        return f"{'; '.join(parts)}; {SPLITS[split]} {self.metric}."
+
+    def basis(self, key: str) -> Basis:
+        return self._group(key).basis
 
     def ways(self, split: str) -> list[Way]:
         """Every stage of every recipe."""
@@ -166,7 +181,9 @@ def repeated(readers: Sequence[RunReader]) -> list[Repeated]:
         titles[title] = titles.get(title, 0) + 1
         number = f", settings {titles[title]}" if titles[title] > 1 else ""
         seeds = sorted(by_seed)
-        names = (reader.facts().get("class_names", ()) for reader in by_seed.values())
+        facts = [by_seed[seed].facts() for seed in seeds]
+        names = (each.get("class_names", ()) for each in facts)
+        versions = (each.get("versions", {}).get("torch", "") for each in facts)
         found.append(
             Repeated(
                 title=title + number,
@@ -174,6 +191,7 @@ def repeated(readers: Sequence[RunReader]) -> list[Repeated]:
                 runs=tuple(by_seed[seed].name for seed in seeds),
                 seeds=tuple(seeds),
                 devices=tuple(dict.fromkeys(by_seed[seed].device for seed in seeds)),
+                torch=tuple(dict.fromkeys(filter(None, versions))),
                 class_names=tuple(next(filter(None, names), ())),
                 rows=tuple(row for seed in seeds for row in _rows(by_seed[seed], seed)),
             )

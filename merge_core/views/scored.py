@@ -2,7 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, fields
 
 import pandas as pd
 
@@ -29,6 +29,21 @@ class Way:
     title: str
     scores: pd.DataFrame
     apart: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Basis:
+    """What the numbers of one kind of networks rest on beside seeds and split, for files.
+
+    Attributes:
+        budget: what its training was given.
+        device: where that was; empty where it was not written down.
+        torch: the version of PyTorch, likewise.
+    """
+
+    budget: str
+    device: str
+    torch: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +74,10 @@ class Scored(ABC):
     @abstractmethod
     def conditions(self, split: str) -> str:
         """What every figure rests on: n, seeds, budget, split and device, in one line."""
+
+    @abstractmethod
+    def basis(self, key: str) -> Basis:
+        """What the numbers of a kind rest on."""
 
     @abstractmethod
     def ways(self, split: str) -> list[Way]:
@@ -160,7 +179,7 @@ def spreads(scored: Scored, split: str) -> list[Spread]:
 def score_frame(scored: Scored) -> pd.DataFrame:
     """One row for each kind in each repetition.
 
-    Columns: seed, strategy (key), title, heldout, test, epochs, flops.
+    Columns: seed, strategy (key), title, heldout, test, epochs, flops, and those of `Basis`.
     """
     columns = ["seed", "strategy", "title", "heldout", "test", "epochs", "flops"]
     rows = [
@@ -168,7 +187,21 @@ def score_frame(scored: Scored) -> pd.DataFrame:
         for key in scored.strategies
         for row in scored.of(key)
     ]
-    return pd.DataFrame(rows, columns=columns)
+    return with_basis(pd.DataFrame(rows, columns=columns), scored, [row[1] for row in rows])
+
+
+def with_basis(frame: pd.DataFrame, scored: Scored, keys: Sequence[str]) -> pd.DataFrame:
+    """A frame for a file, with the columns of `Basis`.
+
+    Args:
+        frame: some numbers.
+        scored: where they come from.
+        keys: the kind that each row is of.
+    """
+    found = {key: asdict(scored.basis(key)) for key in set(keys)}
+    return frame.assign(
+        **{each.name: [found[key][each.name] for key in keys] for each in fields(Basis)}
+    )
 
 
 def seeds_text(seeds: Sequence[int]) -> str:
