@@ -161,7 +161,8 @@ def holds(model: nn.Module, size: int) -> None:
             elif tensor.dim() < 2 or not tensor.detach().any():
                 tensor.data.add_(0.2 * (noise - 0.3))
     model.double()
-    example = torch.randn(2, 3, size, size, generator=generator, dtype=torch.float64)
+    # A norm in training divides by the spread of what it sees; two examples may hardly differ.
+    example = torch.randn(6, 3, size, size, generator=generator, dtype=torch.float64)
     errors = check(model, trace(model, example), example)
     assert errors.worst < 1e-12, errors
 

@@ -98,6 +98,14 @@ def moved(network: nn.Module, graph: ChannelGraph, seed: int) -> nn.Module:
     return permute(network, graph, orders)
 
 
+def precision(card: Card) -> float:
+    """How near a function must come back.
+
+    A ridge r costs up to half its root: ½·√1e-7·‖w‖ for least squares, whatever the processor.
+    """
+    return 1e-3 if card.key == "least_squares" else 1e-4
+
+
 def counts(card: Card) -> tuple[int, ...]:
     return (2, 3) if card.teachers == 0 or card.teachers > 2 else (2,)
 
@@ -113,7 +121,9 @@ def test_merging_a_network_with_itself_gives_back_its_function(
     expected = here.outputs(here.teachers[0])
     for count in counts(card):
         merged = here.merged(card, [copy.deepcopy(here.teachers[0]) for _ in range(count)])
-        torch.testing.assert_close(here.outputs(merged.network), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            here.outputs(merged.network), expected, rtol=1e-3, atol=precision(card)
+        )
 
 
 @every_network
@@ -129,7 +139,9 @@ def test_merging_with_permuted_copies_gives_back_the_function(
     for count in counts(card):
         others = [moved(first, here.graph, seed) for seed in range(1, count)]
         merged = here.merged(card, [first, *others])
-        torch.testing.assert_close(here.outputs(merged.network), expected, rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(
+            here.outputs(merged.network), expected, rtol=1e-3, atol=precision(card)
+        )
 
 
 @every_method
