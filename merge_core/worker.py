@@ -344,6 +344,7 @@ def _reading(writer: RunWriter, ears: Ears) -> Callable[[int, int], None]:
         begun = begun or (now, done)
         if done == of:
             writer.reading(None)
+            begun = None  # test images may follow, from files of their own
         elif now - written >= PROGRESS_SECONDS:
             since, before = begun
             left = (of - done) * (now - since) / (done - before) if done > before else None

@@ -62,12 +62,13 @@ def show_table(name: str) -> None:
         if table is None:
             st.rerun(scope="app")
         work(table)
-        if not table.rows:
-            st.caption("The first repetitions are on their way; every finished strategy shows.")
-            return
-        seen = evidence.choices(table)
         if told := failures_text(table):
             st.warning(told)
+        if not table.rows:
+            if not told:
+                st.caption("The first repetitions are on their way; every finished strategy shows.")
+            return
+        seen = evidence.choices(table)
         evidence.show(table, seen, published_text(table) if seen.split == "test" else "")
         st.markdown("The same from a terminal:")
         st.code(command(table), language="bash")

@@ -375,6 +375,22 @@ def test_a_loss_that_is_not_finite_ends_only_what_it_is_part_of(tmp_path: Path, 
     assert results.rows() == there, "nothing is tried again"
 
 
+def test_a_table_without_any_score_is_a_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("NETWELD_HOME", str(tmp_path))
+    monkeypatch.setattr("sys.argv", ["netweld", "table", "sine", "--n", "1"])
+    results = Results(find_preset("sine", "paper").recipe, "epochs")
+    for unit in UNITS:
+        results.fail(Failure(seed=0, unit=unit, message="The loss became nan."))
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert end.value.code
+    said = " ".join(capsys.readouterr().err.split())
+    assert "No strategy has a score. Of teacher A, bo3, cut, student" in said
+    assert "seed 0 may be missing, which flatters them: The loss became nan." in said
+
+
 def test_a_worker_that_fails_says_why(tmp_path: Path) -> None:
     broken = Results(recipe("digits", **{"data.train": "100000"}), "epochs", tmp_path)
     with pytest.raises(NetweldError, match=r"A worker failed: .*100,?[02]00"):

@@ -13,7 +13,7 @@ from merge_core.cli.options import DataDirectory, OneDevice, Settings, Workers
 from merge_core.cli.settings import pairs
 from merge_core.cli.tables import console, new_table
 from merge_core.cli.working import show_work
-from merge_core.errors import RecipeError, StoreError
+from merge_core.errors import NetweldError, RecipeError, StoreError
 from merge_core.presets import find_preset, merge_names
 from merge_core.published import PUBLISHED
 from merge_core.recipes import Recipe
@@ -84,8 +84,10 @@ def table(
         work = tabled.carry_out(results, n, device=device, data=data, workers=workers)
         show_work(work, results.path, "Repetitions", "The table")
     rows = [row for row in results.rows() if seed <= row.seed < seed + n]
-    show(rows, chosen, budget)
     shown = replace(read_table(results.path), rows=tuple(rows))
+    if not rows:
+        raise NetweldError(f"No strategy has a score. {failures_text(shown)}")
+    show(rows, chosen, budget)
     for told in filter(None, (failures_text(shown), published_text(shown))):
         console.print(told, soft_wrap=True)
     show_intervals(shown)
