@@ -197,7 +197,6 @@ class Carrier:
             pid=os.getpid(),
             started=self._clock.now(),
         )
-        self._write()
 
     @property
     def table(self) -> Path:
@@ -208,6 +207,10 @@ class Carrier:
     def asked(self) -> Asked:
         """What it shall have."""
         return self._progress.asked
+
+    def begin(self) -> None:
+        """Tell others that it is carried out, and by which process."""
+        self._write()
 
     def report(self, fraction: float, left: float | None, *, waits: bool = False) -> None:
         """Say how far it is, or that it waits for its turn; a few times a second at most."""

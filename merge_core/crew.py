@@ -69,6 +69,7 @@ def carry(carrier: Carrier, work: Generator[Headway, None, None]) -> Generator[H
     """Do some work and report on it, to its end, its failure or until nobody listens any more."""
     try:
         try:
+            carrier.begin()  # from here on whoever reads of it may stop it
             with closing(work):
                 for headway in work:
                     carrier.report(headway.fraction, headway.left, waits=headway.waits)
@@ -153,8 +154,10 @@ def work(
         NetweldError: a worker failed; says why.
     """
     environment = {**processes.environment(threads), **(extra or {})}
-    running = [_Worker(module, share, environment) for share in shares]
+    running: list[_Worker] = []
     try:
+        for share in shares:
+            running.append(_Worker(module, share, environment))
         yield from _listened(running, hear)
     finally:
         for worker in running:
@@ -248,7 +251,8 @@ class _Worker:
         if self.process.poll() is None:
             self.process.terminate()
         self.process.wait()
-        if self.listener is not None:
+        # A signal may have come between the thread's making and its start.
+        if self.listener is not None and self.listener.is_alive():
             self.listener.join()  # it still reads what was said last
         if self.process.stdout is not None:
             self.process.stdout.close()

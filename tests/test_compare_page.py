@@ -197,6 +197,8 @@ def test_a_table_has_one_carrier_at_a_time(tmp_path: Path) -> None:
     table = tmp_path / "tables" / "some.jsonl"
     assert carriers.progress_of(table) is None
     first = Carrier(table, asked())
+    assert carriers.progress_of(table) is None
+    first.begin()
     told = carriers.progress_of(table)
     assert told is not None
     assert (told.state, told.asked) == ("running", asked())

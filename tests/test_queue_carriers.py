@@ -3,6 +3,7 @@
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -235,6 +236,22 @@ def test_a_signal_ends_the_waiting(
     until(lambda: waiting(store) == [key_of(lab)])
     carriers.stop(lab)
     assert process.wait(60) == 128 + signal.SIGTERM
+    assert (state(lab), waiting(store)) == ("stopped", [])
+
+
+def test_a_signal_while_a_worker_is_being_heard_is_a_stop(
+    store: Store, lab: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It came once between the making of the thread that listens and its start."""
+
+    def start(thread: threading.Thread) -> None:
+        raise SystemExit(128 + signal.SIGTERM)
+
+    store.home.mkdir(parents=True)
+    with monkeypatch.context() as patch, closing(stand_in.carried(lab, None)) as work:
+        patch.setattr(threading.Thread, "start", start)
+        with pytest.raises(SystemExit):
+            list(work)
     assert (state(lab), waiting(store)) == ("stopped", [])
 
 

@@ -93,6 +93,7 @@ def test_a_search_on_its_way_can_be_stopped_and_goes_on(
     stopped = []
     monkeypatch.setattr(carriers, "stop", stopped.append)
     carrier = Carrier(file.path, asked(9, run))
+    carrier.begin()
     try:
         app = opened_search()
         assert not app.exception

@@ -57,12 +57,12 @@ def test_start_a_merge_watch_it_finish_and_find_the_outlined_filters(
     page.get_by_role("option", name="Sine").click()
     expect(page.get_by_text(find_preset("sine", "quick").story)).to_be_visible()
     settled(page)
-    for label, value in (("each teacher", 3), ("gates", 3), ("fine-tuning", 2)):
+    for label, value in (("each teacher", 10), ("gates", 8), ("fine-tuning", 2)):
         field = page.get_by_role("spinbutton", name=label, exact=True)
         expect(field).to_have_count(1)  # the one of the recipe before is gone
         field.fill(str(value))
         field.press("Tab")
-    expect(page.get_by_text("over 3 epochs of gates")).to_be_visible()
+    expect(page.get_by_text("over 8 epochs of gates")).to_be_visible()
     start.click()
     expect(page.get_by_text("of the work")).to_be_visible(timeout=MINUTE)
     run = page.url.partition("run=")[2]
