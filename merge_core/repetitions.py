@@ -5,7 +5,6 @@ every strategy of every repetition, written when it is finished. So a table that
 where it was, and a larger one takes over what a smaller one has.
 """
 
-import csv
 import json
 import math
 import statistics
@@ -307,20 +306,3 @@ class Results:
 def _shortened(row: Row) -> dict[str, Any]:
     """A row without what it does not have."""
     return {key: value for key, value in asdict(row).items() if key in _SCALARS or value}
-
-
-def write_csv(rows: Iterable[Row], to: Path) -> None:
-    """Write the scores and costs of every row to a CSV file.
-
-    Raises:
-        StoreError: the file cannot be written.
-    """
-    try:
-        with to.open("w", newline="", encoding="utf-8") as file:
-            writer = csv.DictWriter(file, _SCALARS, extrasaction="ignore")
-            writer.writeheader()
-            writer.writerows(asdict(row) for row in rows)
-    except OSError as error:
-        raise StoreError(
-            f"The file {to} cannot be written ({error}); choose another place."
-        ) from error

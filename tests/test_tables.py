@@ -3,11 +3,13 @@
 import copy
 import json
 import math
+import sys
 from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, get_args
 
+import pandas as pd
 import pytest
 import torch
 from small import small
@@ -29,7 +31,6 @@ from merge_core.repetitions import (
     Results,
     Row,
     summary,
-    write_csv,
 )
 from merge_core.strategies import merge
 from merge_core.tables import Block, Epochs, planned, rows
@@ -298,8 +299,6 @@ def test_a_table_that_cannot_be_written_says_so(tmp_path: Path) -> None:
     (tmp_path / "tables").write_text("in the way")
     with pytest.raises(StoreError, match="NETWELD_HOME"):
         Results(recipe(), "epochs", tmp_path).append([row(1)])
-    with pytest.raises(StoreError, match="another place"):
-        write_csv([row(1)], tmp_path / "nowhere" / "rows.csv")
 
 
 def test_a_summary_is_that_of_the_scores() -> None:
@@ -417,4 +416,10 @@ def test_the_command_shows_stored_rows_beside_the_published(
     ours, paper = [0.1, 0.2, 0.15, 0.15, 0.071], [0.049, 0.116, 0.078, 0.077, 0.015]
     assert student.split()[1:12] == ["2", *(f"{each:.3f}" for each in ours + paper)]
     assert "Seeds 0 to 1" in said
-    assert len((tmp_path / "rows.csv").read_text().splitlines()) == 1 + 2 * len(STRATEGIES)
+    written = pd.read_csv(tmp_path / "rows.csv")
+    assert len(written) == 2 * len(STRATEGIES)
+    assert set(written["budget"]) == {"equal training epochs"}
+    monkeypatch.setattr("sys.argv", [*sys.argv[:-1], str(tmp_path / "nowhere" / "rows.csv")])
+    with pytest.raises(SystemExit) as end:
+        main()
+    assert "choose another place" in str(end.value.code) + capsys.readouterr().err

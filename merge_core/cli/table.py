@@ -17,7 +17,7 @@ from merge_core.errors import NetweldError, RecipeError, StoreError
 from merge_core.presets import find_preset, merge_names
 from merge_core.published import PUBLISHED
 from merge_core.recipes import Recipe
-from merge_core.repetitions import STRATEGIES, Results, Row, Summary, summary, write_csv
+from merge_core.repetitions import STRATEGIES, Results, Row, Summary, summary
 from merge_core.views.compare import (
     Table,
     devices_text,
@@ -35,7 +35,7 @@ from merge_core.views.evidence import (
 )
 from merge_core.views.latex import latex_table
 from merge_core.views.runs import flops_text
-from merge_core.views.scored import STATISTICS, TITLES, spreads
+from merge_core.views.scored import STATISTICS, TITLES, score_frame, spreads
 
 BUDGETS = ("epochs", "flops")
 
@@ -94,7 +94,7 @@ def table(
     show_differences(shown, first)
     console.print(f"Every row is in {results.path}.", soft_wrap=True)
     if csv is not None:
-        write_csv(rows, csv)
+        _written(score_frame(shown).to_csv(index=False), csv)
         console.print(f"{csv} holds them as CSV.", soft_wrap=True)
     if latex is not None:
         text = latex_table(summary_frame(shown, "test"), shown.conditions("test"))
