@@ -69,7 +69,7 @@ def rows(block: Block) -> Iterator[tuple[str, list[float]]]:
             yield change.title, fitted.scores(change)
     else:
         told = classes.Trained(block)
-        for change in classes.CHANGES:
+        for change in classes.changes(told.recipe):
             yield change.title, told.scores(change)
 
 

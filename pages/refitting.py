@@ -31,6 +31,14 @@ def settings(recipe: Refit, seed: int) -> Refit:
             key=f"fine-tune-{tail}", persist_state="session", width=200,
             help="Where it imitates its teachers, an epoch goes through every mixed example.",
         )  # fmt: skip
+        labels = recipe.labels
+        if recipe.mixes:
+            labels = st.number_input(
+                "Share of the classes", 0.0, 1.0, recipe.labels, 0.1, key=f"labels-{tail}",
+                persist_state="session", width=200,
+                help="Of what the student learns from mixed examples: 0 is only what the teachers "
+                "give for them, 1 only the classes of the two examples.",
+            )  # fmt: skip
     st.caption(
         "**Where to look:** here, how teachers and student learn; on the page Overview, what was "
         "returned beside the ensemble and the controls; on the page Methods, its first two "
@@ -38,4 +46,5 @@ def settings(recipe: Refit, seed: int) -> Refit:
     )
     changed = {"seed": str(seed), "teachers": str(teachers)}
     changed |= {"teacher.epochs": str(epochs), "fine_tune.epochs": str(tuning)}
+    changed |= {"labels": str(labels)}
     return recipe.changed(changed)

@@ -96,7 +96,10 @@ def test_every_change_for_classes_is_one_thing_at_the_same_budget(told: Block) -
     usual = ours(told.recipe, 60)
     assert classes.CHANGES[0].of(usual) == usual
     spent = usual.teachers * usual.teacher.epochs + usual.tuning_passes
-    for change in classes.CHANGES[1:]:
+    changes = classes.changes(usual)
+    assert changes[0] is classes.CHANGES[0]
+    assert len(changes) == len(classes.CHANGES) - 1, "the preset has one of the numbers of teachers"
+    for change in changes[1:]:
         recipe = change.of(usual)
         mine = recipe.teachers * recipe.teacher.epochs + recipe.tuning_passes
         assert 0 <= spent - mine < max(4, usual.mixes)

@@ -87,10 +87,11 @@ def test_ours_starts_with_settings(store: Store, begun: list[tuple[Recipe, str]]
     app.segmented_control(key="preset-textures").set_value("ours").run()
     app.number_input(key="teachers-textures-ours").set_value(2)
     app.number_input(key="fine-tune-textures-ours").set_value(3)
+    app.number_input(key="labels-textures-ours").set_value(0.3)
     app.button(key="go").click().run()
     assert not app.exception
     ((recipe, _),) = begun
-    expected = {"teachers": "2", "fine_tune.epochs": "3"}
+    expected = {"teachers": "2", "fine_tune.epochs": "3", "labels": "0.3"}
     assert recipe == preset_of("textures", "ours").recipe.changed(expected)
 
 

@@ -93,6 +93,23 @@ def test_teachers_are_imitated_between_the_examples() -> None:
         assert float(mine.norm()) < 1e-6 or float(cosines.max()) == pytest.approx(1, abs=1e-4)
 
 
+def test_a_share_of_what_is_imitated_are_the_classes() -> None:
+    """In the shares of the two examples; with the same draws, so on the same mixed examples."""
+    torch.manual_seed(1)
+    teacher = nn.Linear(3, 4)
+    split = Split(torch.randn(7, 3), torch.randint(0, 4, (7,)))
+    none, some, only = (
+        imitated(split, [teacher], 2, generator(0, "mixes"), share) for share in (0.0, 0.25, 1.0)
+    )
+    for number, ((first, second), share) in enumerate(zip(only.pairs, only.share, strict=True)):
+        expected = torch.zeros(4)
+        expected[split.targets[first]] += share
+        expected[split.targets[second]] += 1 - share
+        torch.testing.assert_close(only.targets[number], expected)
+    torch.testing.assert_close(some.targets, 0.75 * none.targets + 0.25 * only.targets)
+    assert torch.equal(some.inputs, none.inputs)
+
+
 def test_what_is_counted_is_what_a_matrix_product_costs() -> None:
     with counted() as counter:
         _ = torch.zeros(5, 7) @ torch.zeros(7, 11)
@@ -210,6 +227,7 @@ def test_presets_survive_json() -> None:
         ("teacher.epochs", "0"),
         ("examples", "5"),
         ("mixes", "3"),
+        ("labels", "1.5"),
         ("data.halves", "disjoint"),
     ],
 )

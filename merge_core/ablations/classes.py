@@ -25,6 +25,10 @@ def _mixes(count: int) -> Callable[[Refit], Refit]:
     return change
 
 
+def _other_labels(recipe: Refit) -> Refit:
+    return dataclasses.replace(recipe, labels=0.0 if recipe.labels else 0.5)
+
+
 def _from_selected(recipe: Refit) -> Refit:
     return dataclasses.replace(recipe, start="selected")
 
@@ -45,17 +49,25 @@ class Change:
 
 
 CHANGES = (
-    Change(title="`ours`: 3 teachers imitated on mixed examples, from random channels of theirs"),
+    Change(title="`ours`: teachers imitated on mixed examples, from random channels of theirs"),
     Change(title="2 teachers", of=teachers(2)),
+    Change(title="3 teachers", of=teachers(3)),
     Change(title="4 teachers", of=teachers(4)),
     Change(title="teachers half as long, imitation longer", of=shorter_teachers),
     Change(title="from the channels that least squares selects", of=_from_selected),
     Change(title="from an untrained network", untrained=True),
     Change(title="one mixed example for each, seen more often", of=_mixes(1)),
     Change(title="on the examples and their classes, not on mixed ones", of=_mixes(0)),
+    Change(title="classes as half of the targets; where they are, without", of=_other_labels),
     Change(title="at half the rate", of=tuning(0.5)),
 )
 """The preset first, then what is changed."""
+
+
+def changes(usual: Refit) -> list[Change]:
+    """The preset as it is, and what changes it; another budget has other teachers."""
+    first, *others = CHANGES
+    return [first, *(each for each in others if each.untrained or each.of(usual) != usual)]
 
 
 class Trained:

@@ -32,6 +32,8 @@ class Refit(Experiment):
         mixes: for classes, how many mixed pairs the student is fine-tuned on for each training
             example, as the teachers see them; an epoch of `fine_tune` is a pass over all of them.
             0 fine-tunes on the training examples themselves.
+        labels: the share of the examples' own classes in what is learned from mixed pairs, 0 to 1;
+            the rest is what the teachers give.
     """
 
     kind = "refit"
@@ -42,6 +44,7 @@ class Refit(Experiment):
     start: Literal["selected", "random"] = "selected"
     fine_tune: Training
     mixes: int = 0
+    labels: float = 0.0
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -70,6 +73,7 @@ class Refit(Experiment):
             self.mixes,
             "teachers are imitated on mixed examples only for classes; leave it at 0",
         )
+        require(0 <= self.labels <= 1, "labels", self.labels, "it must be 0 to 1")
         require(
             self.data.halves == "shared",
             "data.halves",

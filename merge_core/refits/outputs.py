@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from merge_core.data import Split
@@ -97,7 +98,11 @@ class Mixed(Split):
 
 @torch.no_grad()
 def imitated(
-    split: Split, teachers: Sequence[nn.Module], mixes: int, draws: torch.Generator
+    split: Split,
+    teachers: Sequence[nn.Module],
+    mixes: int,
+    draws: torch.Generator,
+    labels: float = 0.0,
 ) -> Mixed:
     """Mixed pairs of examples with what the teachers give for them together.
 
@@ -126,4 +131,9 @@ def imitated(
         torch.stack([teacher.eval()(batch.inputs) for teacher in teachers]).mean(0).softmax(1)
         for batch in mixed.batches(_BATCH)
     ]
-    return replace(mixed, targets=torch.cat(targets))
+    taught = torch.cat(targets)
+    if not labels:
+        return replace(mixed, targets=taught)
+    first, second = F.one_hot(split.targets, taught.shape[1]).to(taught.dtype)[mixed.pairs.T]
+    classes = torch.lerp(second, first, mixed.share[:, None])
+    return replace(mixed, targets=torch.lerp(taught, classes, labels))

@@ -88,8 +88,8 @@ class RefitRun(Stages[Refit]):
     @cached_property
     def _imitation(self) -> Split:
         assert self.teachers, "they are trained before anybody imitates them"
-        draws = self.draws("mixes")
-        return imitated(self.data.train, self.teachers, self.recipe.mixes, draws)
+        recipe, draws = self.recipe, self.draws("mixes")
+        return imitated(self.data.train, self.teachers, recipe.mixes, draws, recipe.labels)
 
     def events(self) -> Generator[Event, None, None]:
         recipe = self.recipe
