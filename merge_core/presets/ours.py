@@ -36,9 +36,10 @@ def ours(recipe: Recipe, total: float) -> Refit:
     Classes as half of the targets, difference to none in points of accuracy ± standard error at the
     budgets of the README's tables, 5 seeds (`digits` and Imagewoof at 98 epochs 3): MNIST with 300
     labels +2.1 ± .7, Imagewoof at 24 epochs +1.3 ± .7 and at 98 +2.2 ± .7, `digits` +0.6 ± .2;
-    `textures` −1.1 ± .3 and `photos` −2.6 ± 1.0, so not there. Two teachers instead of three where three have 3 or 4 epochs
-    each: MNIST +28 ± 11, `textures` +6.2 ± 2.5, `photos` +1.0 ± 2.3, Imagewoof +0.9 ± .9; with
-    classes as half of the targets, too: +34 ± 9, +16 ± 5, +0.8 ± 2.6 and +1.3 ± 1.0.
+    `textures` −1.1 ± .3 and `photos` −2.6 ± 1.0, so not there. Two teachers instead of three where
+    three have 3 or 4 epochs each: MNIST +28 ± 11, `textures` +6.2 ± 2.5, `photos` +1.0 ± 2.3,
+    Imagewoof +0.9 ± .9; with classes as half of the targets, too: +34 ± 9, +16 ± 5, +0.8 ± 2.6 and
+    +1.3 ± 1.0.
 
     Args:
         recipe: the merge that it is compared with; its data, model and settings of training hold.
