@@ -63,7 +63,8 @@ STRATEGIES: tuple[Strategy, ...] = (
     Strategy(
         key="weight_average",
         title="rival: weight average",
-        note="One network, averaged over the last quarter of its epochs at a constant rate (SWA).",
+        note="One network, averaged over the last quarter of its epochs at a constant rate (SWA); "
+        "the best of the average and the network before and after that quarter by held-out score.",
     ),
     Strategy(
         key="bo3_big",

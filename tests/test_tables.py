@@ -205,20 +205,22 @@ def test_a_weight_average_is_the_mean_over_the_last_quarter(monkeypatch) -> None
 
         return train(self, jobs, cost, both)
 
-    scored = []
-    row = Block.row
+    chosen_from = []
 
-    def judged(self, it, strategy, network, *more, **named):
-        scored.append(copy.deepcopy(network.state_dict()))
-        return row(self, it, strategy, network, *more, **named)
+    def best(it, candidates):
+        chosen_from.extend(candidates)
+        return candidates[0]
 
     monkeypatch.setattr(Block, "train", noted)
-    monkeypatch.setattr(Block, "row", judged)
+    monkeypatch.setattr(type(some.all[0]), "best_of", best)
     list(rows(some, "weight_average"))
-    last = [state for stage, state in seen if stage == "weight_average"]
-    assert len(last) == 2
-    for name, value in scored[0].items():
-        torch.testing.assert_close(value, (last[0][name] + last[1][name]) / 2)
+    first, last = [state for stage, state in seen if stage == "weight_average"]
+    before = [state for stage, state in seen if stage == "before_average"][-1]
+    average, start, end = (each.state_dict() for each in chosen_from)
+    for name in average:
+        torch.testing.assert_close(average[name], (first[name] + last[name]) / 2)
+        assert torch.equal(start[name], before[name])
+        assert torch.equal(end[name], last[name])
 
 
 def test_rivals_cost_what_the_one_model_costs() -> None:
