@@ -42,11 +42,15 @@ def stored(path: str, sample: bool, stamp: int) -> list[Table]:
 
 
 def every_table() -> dict[str, Table]:
-    """Name → table, the one that changed last first, then those that came with netweld."""
-    found = {}
+    """Name → table, the one that changed last first, then those that came with netweld.
+
+    One of these whose experiment has been repeated here, too, is told apart from that.
+    """
+    found: dict[str, Table] = {}
     for path, sample in table_files(places.home(), places.samples()):
         for table in stored(str(path), sample, path.stat().st_mtime_ns):
-            found[table.name] = replace(table, progress=carriers.progress_of(path))
+            name = f"{table.name}-sample" if table.name in found else table.name
+            found[name] = replace(table, progress=carriers.progress_of(path))
     return found
 
 

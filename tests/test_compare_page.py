@@ -10,7 +10,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 from test_pages import opened, store, words
 
-from merge_core import carriers, tabled
+from merge_core import carriers, places, tabled
 from merge_core.carriers import Asked, Carrier
 from merge_core.cli import main
 from merge_core.errors import StoreError
@@ -78,6 +78,18 @@ def test_the_address_picks_the_table(store: Store) -> None:
     assert str(app.selectbox(key="table").value).startswith("sine-")
     app.selectbox(key="table").set_value(older.path.stem).run()
     assert "mean test accuracy" in words(app)
+
+
+def test_ones_own_repetition_of_a_sample_is_beside_it(store: Store) -> None:
+    shipped = fake_tables.make(places.samples(), n=6)
+    own = fake_tables.make(store.home, n=2)
+    assert own.path.name == shipped.path.name
+    app = opened("compare")
+    assert app.selectbox(key="table").value == shipped.path.stem
+    assert "n = 2)" in words(app)
+    app.selectbox(key="table").set_value(f"{shipped.path.stem}-sample").run()
+    assert "n = 6)" in words(app)
+    assert "This table came with netweld" in words(app)
 
 
 def asked(n: int = 4) -> Asked:
