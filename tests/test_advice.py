@@ -12,7 +12,7 @@ from merge_core import places
 from merge_core.presets import find_preset
 from merge_core.recipes import Data
 from merge_core.store import Store
-from merge_core.views.advice import LEARNED, advice
+from merge_core.views.advice import LEARNED, RISEN, advice
 from pages import picking, precedents
 
 __all__ = ["store"]  # the fixture
@@ -34,6 +34,26 @@ def test_a_network_that_knows_its_examples_has_saturated() -> None:
         assert told.improving is improving
         assert f"{last:.0%}" in told.sentence
         assert "60%" in told.sentence
+
+
+@pytest.mark.parametrize(
+    ("losses", "improving"),
+    [
+        ([2.2, 1.83, 1.90], False),  # LeNet on Imagewoof: best .37 after 25 epochs, .32 after 75
+        ([2.2, 1.40, 1.43], True),  # on photos: .44 after 24 epochs, .49 after 96
+        ([2.2, 1.40, 1.40 * (1 + RISEN) + 1e-9], False),
+    ],
+)
+def test_a_heldout_loss_that_has_risen_says_that_more_epochs_add_nothing(
+    losses: list[float], improving: bool
+) -> None:
+    rows = curve(
+        train_accuracy=[0.2, 0.4, 0.5], heldout_accuracy=[0.2, 0.3, 0.4], heldout_loss=losses
+    )
+    told = advice(small("digits"), rows)
+    assert told is not None
+    assert told.improving is improving
+    assert ("after epoch 2" in told.sentence) is not improving
 
 
 def test_only_the_last_epoch_counts_in_whatever_order_rows_come() -> None:
