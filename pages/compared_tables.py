@@ -67,7 +67,7 @@ def show_table(name: str) -> None:
             st.rerun(scope="app")
         work(table)
         if told := failures_text(table):
-            st.warning(told)
+            st.warning(told if table.rows else f"No strategy has a score. {told}")
         if not table.rows:
             if not told:
                 st.caption("The first repetitions are on their way; every finished strategy shows.")

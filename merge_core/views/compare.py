@@ -208,14 +208,17 @@ def devices_text(table: Table) -> str:
 
 def failures_text(table: Table) -> str:
     """Which seeds some strategies lack, and why, in sentences; empty where none do."""
-    told: dict[str, list[Failure]] = {}
+    by_unit: dict[str, list[Failure]] = {}
     for failure in table.failures:
-        told.setdefault(failure.unit, []).append(failure)
+        by_unit.setdefault(failure.unit, []).append(failure)
+    alike: dict[tuple[int, ...], list[str]] = {}
+    for unit, failures in by_unit.items():
+        alike.setdefault(tuple(sorted({each.seed for each in failures})), []).append(unit)
     return " ".join(
-        f"Of {', '.join(TITLES[key] for key in UNITS[unit])}, seed"
-        f"{'s' if len(failures) > 1 else ''} {seeds_text([each.seed for each in failures])} "
-        f"may be missing, which flatters them: {failures[0].message}"
-        for unit, failures in told.items()
+        f"Of {', '.join(TITLES[key] for unit in units for key in UNITS[unit])}, seed"
+        f"{'s' if len(seeds) > 1 else ''} {seeds_text(seeds)} may be missing, which flatters them: "
+        f"{by_unit[units[0]][0].message}"
+        for seeds, units in alike.items()
     )
 
 
