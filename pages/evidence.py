@@ -83,7 +83,7 @@ def show(scored: Table | Picked, seen: Choice, told: str = "") -> None:
     Args:
         scored: what is compared.
         seen: what the visitor looks at.
-        told: put below the chart of the scores, beside what it rests on.
+        told: put below the chart of the scores.
     """
     first, split = seen.first, seen.split
     st.markdown(finding(scored, first, split))
@@ -96,7 +96,7 @@ def show(scored: Table | Picked, seen: Choice, told: str = "") -> None:
             boxes(found, split, scored.metric, words), key="boxes", picture=seen.picture,
             alt=f"Scores of every kind of network. {words}",
         )  # fmt: skip
-        st.caption(f"Points are repetitions; a box holds the middle half of them. {words} {told}")
+        st.caption(f"Points are repetitions; a box holds the middle half of them. {told}")
     with pairs:
         st.subheader(f"{begun(scored.titles[first])}, minus each other", anchor=False)
         if against:
@@ -105,7 +105,7 @@ def show(scored: Table | Picked, seen: Choice, told: str = "") -> None:
                 alt=finding(scored, first, split).replace("*", ""),
             )  # fmt: skip
             st.caption(
-                f"Differences of the same seed; bars are intervals of their mean. {words} "
+                f"Differences of the same seed; bars are intervals of their mean. "
                 f"{caution(scored, split)}"
             )
         else:
@@ -140,14 +140,14 @@ def more(scored: Table | Picked, seen: Choice, words: str) -> None:
             score_against_flops(spreads(scored, split), split, metric, words), key="flops",
             alt=alt, picture=picture,
         )  # fmt: skip
-        st.caption(f"Marks are means, bars reach from the worst to the best repetition. {words}")
+        st.caption("Marks are means, bars reach from the worst to the best repetition.")
     elif chosen == "stages":
         showing.plotly(
             stage_lines(ways, split, metric, words), key="stages", alt=alt, picture=picture
         )
         st.caption(
-            f"A thin line is one repetition, the thick one the mean of those that recorded their "
-            f"stages; teachers and controls stand by themselves. {words}"
+            "A thin line is one repetition, the thick one the mean of those that recorded their "
+            "stages; teachers and controls stand by themselves."
         )
     elif chosen == "curves":
         showing.plotly(
@@ -155,7 +155,7 @@ def more(scored: Table | Picked, seen: Choice, words: str) -> None:
         )
         st.caption(
             "Every learned curve over the target, as in the paper's Figs. 9 and 10. A peak counts "
-            f"as missed where a curve does not reach half of it. {words}"
+            "as missed where a curve does not reach half of it."
         )
     else:
         classes(scored, seen)
@@ -179,9 +179,7 @@ def classes(scored: Table | Picked, seen: Choice) -> None:
         alt=f"{VIEWS['classes']}. {words}",
     )  # fmt: skip
     always = "" if split == seen.split else "; this table kept only test"
-    st.caption(
-        f"Marks are means, bars reach from the worst to the best repetition{always}. {words}"
-    )
+    st.caption(f"Marks are means, bars reach from the worst to the best repetition{always}.")
     showing.download(class_frame(scored, split), key="class-csv", file=f"{scored.name}-classes.csv")
 
 
@@ -200,6 +198,7 @@ def taught(scored: Table | Picked, known: list[str]) -> list[str]:
 def figures(scored: Table | Picked, seen: Choice, words: str) -> None:
     """The same as tables, and the exports."""
     st.subheader("In figures", anchor=False)
+    st.caption(words)
     first, split = seen.first, seen.split
     summary, against = summary_frame(scored, split), difference_frame(scored, first, split)
     numbers(summary, "summary", f"Spread of everything compared. {words}")

@@ -50,8 +50,8 @@ def test_the_answer_then_charts_then_figures(store: Store, name: str) -> None:
     assert " bo3 (" in text[text.index("clearly better than") :]
     (note,) = set(notes(app))
     assert "n = 6, seeds 0 to 5, equal training epochs, test" in note
-    assert text.count(note) == len(charts(app))  # the captions
-    assert len(charts(app)) == 3
+    assert len(notes(app)) == len(charts(app)) == 3
+    assert text.count(note) == 1, "once more, for the figures"
     assert len(app.dataframe[0].value) == len(STRATEGIES)
     assert app.code[0].value == f"netweld table {name} --preset quick --n 6 --budget epochs"
     last = {"sine": "curves", "digits": "classes"}[name]
@@ -148,7 +148,8 @@ def test_stored_runs_have_the_views_of_tables(store: Store) -> None:
     assert len(charts(app)) == 3
     (note,) = set(notes(app))
     assert "n = 2, seeds 0 and 1, its recipe's own budget (" in note
-    assert words(app).count(note) == 3
+    assert len(notes(app)) == 3
+    assert words(app).count(note) == 1
     assert all(f"# {name}" in app.code[0].value for name in names)
     app.segmented_control(key="view").set_value("stages").run()
     assert not app.exception
