@@ -22,7 +22,7 @@ from merge_core.stages import RETURNABLE
 from merge_core.store import RunReader, Store
 from merge_core.training import evaluate, load_arrays
 
-MOST_BYTES = 3_500_000
+MOST_BYTES = 4_000_000
 SAMPLES = Store(Path("no home"), samples=places.samples())
 
 
