@@ -2,7 +2,8 @@
 
 Each recipe below runs as it would for anybody, in a worker of its own, and is then packed: the
 database without its write-ahead log, so that it can be read where nothing can be written, and the
-network of every stage but the gated big student, which is four times as large as the others.
+network of every stage but the gated big student, which is four times as large as the others, and
+its states within the stage, from which a run could be forked.
 """
 
 import argparse
@@ -24,8 +25,8 @@ from merge_core.store.databases import look
 
 RECIPES = ("textures", "photos", "sine")
 SEED = 0
-LEFT_OUT = ("gates", "checkpoint")
-"""Artifacts that a sample goes without."""
+LEFT_OUT = "name = 'gates' OR epoch IS NOT NULL"
+"""Artifacts that a sample goes without: the gated big student, and all states within a stage."""
 
 
 def make(recipe: Recipe, directory: Path) -> Path:
@@ -73,11 +74,9 @@ def pack(reader: RunReader, directory: Path) -> Path:
     try:
         directory.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=directory, prefix=".") as part:
-            _copy_database(reader, Path(part), sample.name)
-            for row in reader.artifacts():
-                if row["name"] not in LEFT_OUT:
-                    reader.artifact(row["name"])  # refuses a damaged file
-                    shutil.copy(reader.directory / row["file"], part)
+            for name, file in _copy_database(reader, Path(part), sample.name):
+                reader.artifact(name)  # refuses a damaged file
+                shutil.copy(reader.directory / file, part)
             shutil.rmtree(sample, ignore_errors=True)
             sample.mkdir()
             for path in Path(part).iterdir():
@@ -90,16 +89,17 @@ def pack(reader: RunReader, directory: Path) -> Path:
     return sample
 
 
-def _copy_database(reader: RunReader, part: Path, name: str) -> None:
-    """The run's database as one file that needs no log beside it."""
+def _copy_database(reader: RunReader, part: Path, name: str) -> list[tuple[str, str]]:
+    """The run's database as one file that needs no log beside it; its artifacts and their files."""
     path = part / "run.sqlite"
     with closing(look(reader.directory / "run.sqlite")) as database:
         database.execute("VACUUM INTO ?", (str(path),))
     with closing(sqlite3.connect(path, isolation_level=None)) as database:
-        database.executemany("DELETE FROM artifacts WHERE name = ?", [(key,) for key in LEFT_OUT])
+        database.execute(f"DELETE FROM artifacts WHERE {LEFT_OUT}")
         database.execute("UPDATE facts SET value = ? WHERE key = 'name'", (json.dumps(name),))
         database.execute("PRAGMA journal_mode = DELETE")
         database.execute("VACUUM")
+        return database.execute("SELECT name, file FROM artifacts").fetchall()
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

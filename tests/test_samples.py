@@ -139,3 +139,6 @@ def test_a_made_sample_is_a_real_run(tmp_path: Path) -> None:
         assert reader.recipe == recipe
         assert reader.status()["state"] == "finished"
         assert reader.device == "cpu"
+        stored = {row["file"] for row in reader.artifacts()}
+        assert all(row["epoch"] is None for row in reader.artifacts()), "no state within a stage"
+    assert {path.name for path in made.iterdir()} == {"run.sqlite", *stored}
