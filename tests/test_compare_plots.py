@@ -3,6 +3,7 @@
 import base64
 import math
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import fake_tables
@@ -85,6 +86,14 @@ def test_cost_and_stages(tmp_path: Path) -> None:
     assert len(lines) == sum(len(way.scores) + 1 for way in ways)
     thick = [trace["y"] for trace in lines if trace.get("text") is not None]
     assert list(thick[0]) == pytest.approx(ways[0].scores.mean().tolist())
+
+
+def test_equal_costs_stand_in_the_middle_of_an_axis_with_room(tmp_path: Path) -> None:
+    found = spreads(read_table(fake_tables.make(tmp_path).path), "test")
+    alike = [replace(each, flops=2e12) for each in found]
+    for some, room in ((found, None), (alike, (1.6e12, 2.4e12))):
+        axis = score_against_flops(some, "test", "loss", "").to_dict()["layout"]["xaxis"]
+        assert axis.get("range") == (room and pytest.approx(room))
 
 
 def test_every_curve_lies_over_the_target(tmp_path: Path) -> None:

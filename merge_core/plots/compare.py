@@ -211,6 +211,8 @@ def score_against_flops(found: Sequence[Spread], split: str, metric: str, rests:
     figure.update_xaxes(title="FLOPs of all training, forward and backward", tickformat="~s")
     if max(costs) > WIDE * min(costs):
         figure.update_xaxes(type="log", dtick="D2")
+    elif max(costs) < 1.1 * min(costs):  # or every tick would have the same number
+        figure.update_xaxes(range=[0.8 * min(costs), 1.2 * max(costs)])
     figure.update_yaxes(title=_title(split, metric))
     _maybe_log(figure.update_yaxes, [score for each in found for score in each.scores], metric)
     return noted(figure, rests)
