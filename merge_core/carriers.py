@@ -225,8 +225,10 @@ class Carrier:
     def end(self, state: State, message: str = "") -> None:
         """Say how it ended, and let others carry it out."""
         self._progress = replace(self._progress, state=state, left=None, message=message)
-        self._write()
-        self._lock.release()
+        try:
+            self._write()
+        finally:
+            self._lock.release()
 
     def _write(self) -> None:
         to = folder(self._table) / "progress.json"

@@ -271,12 +271,12 @@ def _said(line: str) -> dict[str, Any] | None:
     What a person's own network printed without ending its line stands before what the worker says.
     """
     start = line.find('{"')
-    if start < 0:
-        return None
-    try:
-        return json.loads(line[start:])
-    except ValueError:
-        return None
+    while start >= 0:
+        try:
+            return json.loads(line[start:])
+        except ValueError:
+            start = line.find('{"', start + 1)
+    return None
 
 
 def _listened(

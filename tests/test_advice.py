@@ -36,20 +36,30 @@ def test_a_network_that_knows_its_examples_has_saturated() -> None:
         assert "60%" in told.sentence
 
 
+TRAIN, HELDOUT = [0.2, 0.4, 0.5, 0.6], [0.2, 0.3, 0.37, 0.36]
+
+
 @pytest.mark.parametrize(
-    ("losses", "improving"),
+    ("losses", "train", "heldout", "improving"),
     [
-        ([2.2, 1.83, 1.90], False),  # LeNet on Imagewoof: best .37 after 25 epochs, .32 after 75
-        ([2.2, 1.40, 1.43], True),  # on photos: .44 after 24 epochs, .49 after 96
-        ([2.2, 1.40, 1.40 * (1 + RISEN) + 1e-9], False),
+        ([2.2, 1.83, 1.85, 1.90], TRAIN, HELDOUT, False),  # LeNet on Imagewoof
+        ([2.2, 1.40, 1.41, 1.43], TRAIN, HELDOUT, True),  # on photos
+        ([2.0, 1.0, 1.1, 1.0 + RISEN + 1e-9], TRAIN, HELDOUT, False),
+        ([2.0, 1.2, 1.5, 2.5], [0.2, 0.5, 0.3, 0.1], HELDOUT, True),  # what it had learned is lost
+        ([2.0, 1.5, 1.5, 1.6], TRAIN, [0.2, 0.25, 0.3, 0.4], True),  # gets more and more right
+        ([2.0, 1.0, 1.1], TRAIN[:3], HELDOUT[:3], True),  # too short to tell
+        (
+            [2.0, 1.0, 1.1, 1.0, 1.0, 1.0, 1.0, 1.5],
+            [0.2, 0.3, 0.4, 0.5, 0.5, 0.5, 0.5, 0.6],
+            [0.3] * 8,
+            True,  # one bad epoch
+        ),
     ],
 )
 def test_a_heldout_loss_that_has_risen_says_that_more_epochs_add_nothing(
-    losses: list[float], improving: bool
+    losses: list[float], train: list[float], heldout: list[float], improving: bool
 ) -> None:
-    rows = curve(
-        train_accuracy=[0.2, 0.4, 0.5], heldout_accuracy=[0.2, 0.3, 0.4], heldout_loss=losses
-    )
+    rows = curve(train_accuracy=train, heldout_accuracy=heldout, heldout_loss=losses)
     told = advice(small("digits"), rows)
     assert told is not None
     assert told.improving is improving

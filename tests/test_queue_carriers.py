@@ -383,6 +383,21 @@ def test_what_a_worker_prints_besides_is_passed_over(
             list(crew.work(module, [{}], lambda said: True))
 
 
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        ('{"done": 5.0}', {"done": 5.0}),
+        ('half {"done": 5.0}', {"done": 5.0}),
+        ('{"loss": 0.3}{"done": 5.0}', {"done": 5.0}),
+        ('{"a": {"b": 1} {"session": {"c": 2}}', {"session": {"c": 2}}),
+        ('{"a": 1} and more', None),
+        ("nothing", None),
+    ],
+)
+def test_what_a_worker_says_is_what_its_line_ends_in(line: str, said: object) -> None:
+    assert crew._said(line + "\n") == said
+
+
 def test_a_gpu_has_one_and_its_workers_see_only_that(
     store: Store, lab: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
