@@ -68,6 +68,7 @@ def pick(
                 width=360, help=words.name,
             )  # fmt: skip
             now = found[name]
+            st.session_state[f"{key}_drawn"] = now.mark
             st.markdown(label(now), width="content")
         st.fragment(partial(show, name), run_every=1 if now.running else None)()
         deleting.offer_carried(now)
@@ -120,7 +121,5 @@ def follow(now: Carried, kind: str) -> None:
         now: what is shown.
         kind: "table", "lab" or "search".
     """
-    before = st.session_state.get(f"{kind}_seen")
-    st.session_state[f"{kind}_seen"] = seen = (now.name, now.mark)
-    if before is not None and before[0] == seen[0] and before != seen:
+    if now.mark != st.session_state[f"{kind}_drawn"]:
         st.rerun(scope="app")

@@ -12,7 +12,7 @@ from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views import queued
 from merge_core.views.runs import ALIVE, duration, reading_text, stage_title
 from pages import identity, pace
-from pages.picking import FRESH, picked_summary, read_anew
+from pages.picking import FRESH, drawn_state, picked_summary, read_anew
 from pages.showing import errors_as_sentences
 
 RESUMABLE = ("stopped", "lost", "failed")
@@ -38,14 +38,14 @@ def live(
         every: seconds from one drawing to the next; more where many look on.
         summary: the run as it is now.
     """
-    before = summary()
-    pause = pace.interval(every) if before.state in ALIVE else None
+    before = drawn_state(summary())
+    pause = pace.interval(every) if before in ALIVE else None
 
     def part() -> None:
         with errors_as_sentences():
             now = summary()
             body()
-        if now.state != before.state or (pause and pace.interval(every) != pause):
+        if now.state != before or (pause and pace.interval(every) != pause):
             st.rerun(scope="app")
 
     st.fragment(part, run_every=pause)()

@@ -20,6 +20,8 @@ COMPARISON = "comparison"
 FIRST_SAMPLE = "textures"
 FRESH = 0.7
 """Seconds for which a list of runs is good enough."""
+_DRAWN = "drawn-states"
+"""Name of every run → its state in the list that the page was last drawn from."""
 
 
 @st.cache_data(ttl=FRESH, max_entries=8, show_spinner=False)
@@ -62,7 +64,9 @@ def pick_run() -> None:
         asked = wanted or st.query_params.get(RUN) or None
         if asked is not None and asked not in {run.name for run in runs()}:
             _runs.clear()  # it may be newer than the list
-        by_name = {run.name: run for run in runs()}
+        every = _every()
+        st.session_state[_DRAWN] = {run.name: run.state for run in every}
+        by_name = {run.name: run for run in pickable(every)}
         if not by_name:
             return
         if asked is not None and asked not in by_name:
@@ -92,6 +96,11 @@ def pick_run() -> None:
             if name not in by_name:
                 show_run(_first(list(by_name.values())))
             st.markdown(run_label(by_name[name]), width="content")
+
+
+def drawn_state(run: RunSummary) -> str:
+    """The state of a run that the page shows above, which may have changed while it was drawn."""
+    return st.session_state[_DRAWN].get(run.name, run.state)
 
 
 def show_run(name: str) -> NoReturn:

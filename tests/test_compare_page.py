@@ -16,6 +16,8 @@ from merge_core.cli import main
 from merge_core.errors import StoreError
 from merge_core.repetitions import STRATEGIES, Row
 from merge_core.store import Store
+from merge_core.views.compare import Table
+from pages import compared_tables
 
 __all__ = ["store"]  # the fixture
 
@@ -111,6 +113,27 @@ def test_a_running_table_shows_how_far_it_is_and_stops(
     app.button(key="stop-table").click().run()
     assert stopped == [table]
     carrier.end("stopped")
+
+
+def test_a_table_that_ends_while_the_page_is_drawn_is_shown_as_ended(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the picker, which says whether somebody works on it, and the table below."""
+    carrier = Carrier(fake_tables.make(store.home).path, asked())
+    carrier.report(0.25, 90.0)
+    label = compared_tables.label
+
+    def end(table: Table) -> str:
+        monkeypatch.setattr(compared_tables, "label", label)
+        said = label(table)
+        carrier.end("stopped")
+        return said
+
+    monkeypatch.setattr(compared_tables, "label", end)
+    app = opened("compare")
+    assert not app.exception
+    assert "This table was stopped" in words(app)
+    assert "running" not in words(app)
 
 
 def test_a_stopped_table_can_go_on(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:

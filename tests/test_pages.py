@@ -8,6 +8,7 @@ from typing import Any
 
 import fake_runs
 import pytest
+from streamlit.navigation.page import StreamlitPage
 from streamlit.runtime.pages_manager import PagesManager
 from streamlit.testing.v1 import AppTest, app_test
 
@@ -20,7 +21,7 @@ from merge_core.store import Store
 from merge_core.views.advice import advice
 from merge_core.views.losses import loss, size_text
 from merge_core.views.runs import flops_text
-from pages import identity
+from pages import identity, picking, selection
 
 ROOT = Path(__file__).parent.parent
 PAGES = (
@@ -140,6 +141,29 @@ def test_a_run_that_reads_its_images_says_how_far_it_is(store: Store, page: str)
         app = opened(page, run)
         assert app.progress[0].text == "Reads its images: 3,000 of 9,025, about 1 min 10 s left"
         assert not next(button for button in app.button if button.label == "Stop").disabled
+
+
+@pytest.mark.parametrize("page", ["overview", "merge", "filters", "gates", "channels"])
+def test_a_run_that_ends_while_a_page_is_drawn_is_shown_as_ended(
+    store: Store, page: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the picker, which says what state it is in, and the page below."""
+    with fake_runs.running(store, "sine", "gates") as (name, writer):
+        app = opened(page, name)
+        assert "▶ running" in words(app)
+        follow = selection.follow_address
+
+        def end(page: StreamlitPage) -> None:
+            monkeypatch.setattr(selection, "follow_address", follow)
+            writer.finish("stopped")
+            picking.read_anew()
+            follow(page)
+
+        monkeypatch.setattr(selection, "follow_address", end)
+        app.run()
+    assert not app.exception
+    assert "■ stopped" in words(app)
+    assert "▶ running" not in words(app)
 
 
 def test_the_newest_run_is_shown_and(store: Store) -> None:

@@ -56,6 +56,8 @@ def test_steer_a_running_merge_fork_it_and_compare_the_two(
     expect(panel).to_contain_text("epoch 1 of 8")
     expect(page.locator(".st-key-evolution canvas").first).to_be_visible(timeout=MINUTE)
     page.get_by_text("Change λ or the learning rate of the gates").click()
+    expect(page.get_by_text("λ goes from")).to_be_visible(timeout=MINUTE)
+    settled(page)  # or the list of schedules may close as what was opened is drawn
     page.get_by_role("combobox", name="λ schedule").click()
     page.get_by_role("option", name="Constant").click()
     expect(page.get_by_text("λ goes from 0.378 to 0.378")).to_be_visible(timeout=MINUTE)
