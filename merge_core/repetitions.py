@@ -58,7 +58,7 @@ STRATEGIES: tuple[Strategy, ...] = (
         key="shared_start",
         title="rival: shared start",
         note="One network for half of the epochs, then two branches, averaged; the best of the "
-        "average and its branches by held-out score.",
+        "average, its branches and their start by held-out score.",
     ),
     Strategy(
         key="weight_average",

@@ -17,8 +17,8 @@ class SharedStart:
     Networks that share the beginning of their training stay in one valley, so that their weights
     can be averaged (Frankle et al. 2020, "Linear mode connectivity and the lottery ticket
     hypothesis"). As in a greedy soup (Wortsman et al. 2022, "Model soups"), the held-out score
-    chooses between the average and its ingredients; norm statistics of the average are
-    re-estimated where that helps.
+    chooses between the average, its ingredients and what they grew from, as it does among a
+    student's stages; norm statistics of the average are re-estimated where that helps.
     """
 
     def _epochs(self, block: Block) -> tuple[int, int]:
@@ -32,14 +32,14 @@ class SharedStart:
 
     def rows(self, block: Block) -> Iterator[Row]:
         """The branches go on with the settings of fine-tuning."""
-        start, branch = self._epochs(block)
-        (starts,) = block.networks(("shared_start",), block.recipe.teacher.over(start))
+        before, branch = self._epochs(block)
+        (starts,) = block.networks(("shared_start",), block.recipe.teacher.over(before))
         training = block.recipe.fine_tune.over(branch)
         ones, others = (block.tuned(starts, stage, training) for stage in ("branch_a", "branch_b"))
-        for it, a, b in zip(block.all, ones, others, strict=True):
+        for it, start, a, b in zip(block.all, starts, ones, others, strict=True):
             average = block.with_norms(it, weighted_mean([a, b], [0.5, 0.5]), training.batch_size)
-            soup = it.best_of([average, a, b])
-            yield block.row(it, "shared_start", soup, start + 2 * branch)
+            soup = it.best_of([average, a, b, start])
+            yield block.row(it, "shared_start", soup, before + 2 * branch)
 
 
 class WeightAverage:
