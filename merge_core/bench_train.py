@@ -10,8 +10,9 @@ teacher. Then the big student learns by `training.fit`, with gates and without. 
 turns, after one of each that does not count, and medians are compared: by the clock and, because
 that says little where other programs keep the cores busy, in processor time of the process and its
 workers. Goals: at least 1.4 times the plain way's images/s on a processor and 10 times on a CUDA
-device; with gates at least 0.85 times those without. ResNet20 also learns in bfloat16, which has no
-goal: it is for devices that gain by it, and whether this one does is what the line says.
+device; with gates at least 0.85 times those without. ResNet20 also learns in bfloat16, as compiled
+code, and both, which have no goal: they are for devices that gain by them, and whether this one
+does is what their lines say, and how long it must train until the compilation is repaid.
 
 On a CUDA device also: which part of a step's time the memory needs at least. That counts every
 operation of a step as reading its tensors once and writing its results once, at the speed at which
@@ -39,7 +40,7 @@ from torch.utils.data import DataLoader
 from torch.utils.data import Dataset as TorchDataset
 from torchvision import transforms
 
-from merge_core import devices, processes
+from merge_core import compiling, devices, processes
 from merge_core.architectures import SHAPES
 from merge_core.bench_graph import medians, verdict
 from merge_core.channels import concatenate, trace
@@ -167,7 +168,7 @@ def paper() -> Recipe:
 
 
 def jobs(images: Arrays, recipe: Recipe, device: str) -> dict[str, Job]:
-    """Our jobs: the plain way's in both precisions, the big student without gates and with."""
+    """Our jobs: the plain way's, in bfloat16, compiled, and both; the big student, also gated."""
     train = Split(images.images, images.labels, Normalisation.of(*IMAGENET))
     few = train.part(slice(4))
     data = Dataset(train, few, few).to(device)
@@ -192,8 +193,17 @@ def jobs(images: Arrays, recipe: Recipe, device: str) -> dict[str, Job]:
         dropout_seed=0,
     )
     halved = replace(alone, network=copy.deepcopy(alone.network), precision="bfloat16")
+    compiled = replace(alone, network=copy.deepcopy(alone.network), code="compiled")
+    both = replace(halved, network=copy.deepcopy(alone.network), code="compiled")
     ungated = replace(alone, stage="big", network=copy.deepcopy(big), training=recipe.gating)
-    return {"alone": alone, "halved": halved, "ungated": ungated, "gated": gated}
+    return {
+        "alone": alone,
+        "halved": halved,
+        "compiled": compiled,
+        "both": both,
+        "ungated": ungated,
+        "gated": gated,
+    }
 
 
 def epochs(job: Job) -> Callable[[], None]:
@@ -205,6 +215,31 @@ def epochs(job: Job) -> Callable[[], None]:
             pass
 
     return epoch
+
+
+def compiled(jobs: dict[str, Job]) -> dict[str, float]:
+    """Compile what learns as compiled code; the seconds by the clock that each has taken."""
+    taken = {}
+    for name, job in jobs.items():
+        course = Course(job)
+        if course.compiles:
+            start = time.perf_counter()
+            course.rehearse()
+            taken[name] = time.perf_counter() - start
+    return taken
+
+
+def repaid(taken: float, before: float, after: float) -> str:
+    """One line: how long a network must train until its compilation is repaid.
+
+    Args:
+        taken: seconds that it has taken.
+        before, after: seconds of an epoch without it and with it.
+    """
+    if after >= before:
+        return f"compiled in {taken:.0f} s, which is never repaid"
+    minutes = taken / (1 - after / before) / 60
+    return f"compiled in {taken:.0f} s, repaid after {minutes:.1f} minutes of training without it"
 
 
 def clocks() -> tuple[float, float]:
@@ -296,7 +331,10 @@ def measure(count: int, repeats: int, device: str, workers: int) -> None:
         flush=True,
     )
     if not has_bfloat16(device):
-        del ours["halved"]
+        del ours["halved"], ours["both"]
+    if compiling.missing(device):
+        ours = {name: job for name, job in ours.items() if job.code == "eager"}
+    compilations = compiled(ours)
     with elsewhere(count, device, workers) as theirs:
         taken = timed(repeats, theirs, *map(epochs, ours.values()))
     seconds = dict(zip(("plain", *ours), taken, strict=True))
@@ -304,6 +342,8 @@ def measure(count: int, repeats: int, device: str, workers: int) -> None:
     for what, names, pair, least in (
         ("ResNet20", ("plain", "ours"), ("plain", "alone"), goal),
         ("ResNet20", ("float32", "bfloat16"), ("alone", "halved"), None),
+        ("ResNet20", ("float32", "compiled"), ("alone", "compiled"), None),
+        ("ResNet20", ("bfloat16", "both"), ("halved", "both"), None),
         ("big student", ("ungated", "gated"), ("ungated", "gated"), GATES_GOAL),
     ):
         if not seconds.keys() >= set(pair):
@@ -318,6 +358,9 @@ def measure(count: int, repeats: int, device: str, workers: int) -> None:
                 f"{'' if least is None else verdict(ratio >= least)}",
                 flush=True,
             )
+        if pair[1] in compilations:
+            epoch, faster = (seconds[name][0] for name in pair)
+            print(f"{what:11} {repaid(compilations[pair[1]], epoch, faster)}", flush=True)
     if device == "cuda":
         print(memory_part(ours["alone"], seconds["alone"][0], device, repeats))
 

@@ -76,6 +76,7 @@ def of_run(
             data=recipe.data,
             model=recipe.model,
             precision=recipe.precision,
+            code=recipe.code,
             of=reader.name,
             teachers=tuple(TEACHERS.values()),
             methods=tuple(methods),

@@ -7,8 +7,10 @@ The range of a bfloat16 is that of a float32, so no loss has to be scaled. Netwo
 and stored in float32.
 """
 
+from collections.abc import Callable
+
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from merge_core.errors import DeviceError
 from merge_core.recipes import Precision
@@ -43,7 +45,7 @@ def require(precision: Precision, device: str) -> None:
         )
 
 
-def outputs_of(network: nn.Module, inputs: Tensor, precision: Precision) -> Tensor:
+def outputs_of(network: Callable[[Tensor], Tensor], inputs: Tensor, precision: Precision) -> Tensor:
     """What a network computes in training, differentiable; with bfloat16 inside, still float32."""
     if precision == "float32":
         return network(inputs)

@@ -21,11 +21,11 @@ import optuna
 from optuna.distributions import FloatDistribution
 from optuna.trial import TrialState, create_trial
 
+from merge_core import compiling, precision
 from merge_core.devices import derived_seed, resolve
 from merge_core.errors import NetweldError
 from merge_core.events import EpochFinished, Progress, Resume, StageFinished, StagePlanned
 from merge_core.lab import rounded
-from merge_core.precision import require
 from merge_core.recipes import Recipe
 from merge_core.search import Numbers, Search, SearchFile, Trial
 from merge_core.stages import RETURNABLE
@@ -226,7 +226,8 @@ def main(text: str) -> None:
     file = SearchFile.at(Path(asked["path"]))
     done, trials, minutes = file.trials(), asked["trials"], asked["minutes"]
     resume, device = teachers_of(Store(), asked["run"]), resolve(asked["device"])
-    require(file.search.recipe.precision, device)
+    precision.require(file.search.recipe.precision, device)
+    compiling.require(file.search.recipe.code, device)
     share = _Share(max(trials - len(done), 1), minutes)
 
     def judge(recipe: Recipe) -> Scores:

@@ -48,7 +48,7 @@ def teachers_run(store: Store, runs: Iterable[RunSummary], recipe: Recipe) -> st
 
 def _teachers(recipe: Recipe) -> tuple[object, ...]:
     """What decides the teachers of a recipe."""
-    return recipe.seed, recipe.data, recipe.model, recipe.precision, recipe.teacher
+    return recipe.seed, recipe.data, recipe.model, recipe.computing, recipe.teacher
 
 
 def _has_teachers(store: Store, run: str) -> bool:

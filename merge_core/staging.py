@@ -97,6 +97,7 @@ class Stages(Generic[Kind]):
             draws=self.draws(f"train/{stage}"),
             dropout_seed=derived_seed(self.seed, f"dropout/{stage}"),
             precision=self.recipe.precision,
+            code=self.recipe.code,
         )
 
     def planned(

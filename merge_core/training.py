@@ -4,9 +4,10 @@ It knows no method and no store. Losses are read in bulk, a few times a second, 
 waits for Python.
 """
 
+import copy
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
@@ -15,12 +16,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from merge_core import compiling
 from merge_core.data import Split
 from merge_core.devices import laid_out, layout_for
 from merge_core.errors import DivergedError
 from merge_core.events import Arrays, EpochFinished, Progress
 from merge_core.precision import outputs_of
-from merge_core.recipes import Precision, Training
+from merge_core.recipes import Code, Precision, Training
 
 PROGRESS_SECONDS = 0.25
 """At most one `Progress` in this time."""
@@ -85,6 +87,7 @@ class Job:
         companion: what learns beside the network.
         generators: every other generator that the stage draws from, saved with its checkpoints.
         precision: the numbers that the network computes with while it learns.
+        code: "compiled" where it learns as compiled code, if it can; see `merge_core.compiling`.
     """
 
     stage: str
@@ -98,6 +101,7 @@ class Job:
     companion: Companion = field(default_factory=Alone)
     generators: tuple[torch.Generator, ...] = ()
     precision: Precision = "float32"
+    code: Code = "eager"
 
     @property
     def steps_per_epoch(self) -> int:
@@ -191,6 +195,7 @@ class Course:
         rate: the learning rate of the step at hand.
         optimizer: moves the weights.
         dropout_seed: the job's, unless its companion gives another one.
+        compiles: whether the network learns as compiled code.
 
     Args:
         job: what is trained, on what, how.
@@ -226,6 +231,10 @@ class Course:
         self.dropout_seed = job.dropout_seed
         self._losses: list[Tensor] = []
         self._layout = layout_for(job.network)
+        whole = len(job.train) >= training.batch_size
+        asked = whole and job.code == "compiled"
+        self.compiles = asked and compiling.can_be_compiled(job.network)
+        self._whole = compiling.compiled(job.network) if self.compiles else job.network
 
     def begin(self, order: Tensor | None = None) -> None:
         """An epoch begins.
@@ -255,7 +264,8 @@ class Course:
             if not group.get("fixed"):
                 group["lr"] = self.rate
         inputs = laid_out(job.augment(batch.inputs, job.draws), self._layout)
-        outputs = outputs_of(job.network, inputs, job.precision)
+        whole = len(batch) == job.training.batch_size
+        outputs = outputs_of(self._whole if whole else job.network, inputs, job.precision)
         loss = loss_of(outputs, batch.targets)
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -267,6 +277,16 @@ class Course:
                 classes = targets.argmax(1) if targets.is_floating_point() else targets
                 self._hits += (outputs.argmax(1) == classes).sum()
         self._seen += len(batch)
+
+    def rehearse(self) -> None:
+        """Take the first step with a copy of the network, so that its code is compiled."""
+        job, network = self.job, copy.deepcopy(self.job.network).train()
+        batch = job.train.part(slice(job.training.batch_size))
+        changed = job.augment(batch.inputs, torch.Generator(job.train.device))
+        with torch.random.fork_rng():
+            code = compiling.compiled(network)
+            outputs = outputs_of(code, laid_out(changed, self._layout), job.precision)
+            loss_of(outputs, batch.targets).backward()
 
     def move(self) -> None:
         """The weights take the step that the gradients ask for."""
@@ -317,8 +337,10 @@ def fit(job: Job, checkpoint: Arrays | None = None) -> Iterator[Progress | Epoch
 
     Raises:
         DivergedError: the loss became NaN or infinite; names the stage and the step.
+        RecipeError: the network cannot be compiled as the job asks.
     """
     course = Course(job, checkpoint)
+    yield from rehearsed([course], job.stage)
     last_progress = time.monotonic()
     while course.epoch < job.training.epochs and job.companion.begin(course):
         course.begin()
@@ -345,6 +367,18 @@ def fit(job: Job, checkpoint: Arrays | None = None) -> Iterator[Progress | Epoch
             open_probabilities=openness,
             checkpoint=course.snapshot,
         )
+
+
+def rehearsed(courses: Sequence[Course], stage: str) -> Iterator[Progress]:
+    """Compile what learns as compiled code, before the first step of a stage.
+
+    Raises:
+        RecipeError: a network cannot be compiled.
+    """
+    for course in courses:
+        if course.compiles:
+            for _ in compiling.meanwhile(course.rehearse):
+                yield Progress(stage=stage, step=course.step)
 
 
 def diverged(stage: str, step: int, loss: float) -> DivergedError:

@@ -77,15 +77,16 @@ def carry_out(work: Work) -> Iterator[Event]:
     # Torch takes seconds to import; meanwhile the run is already held and its heart beats.
     import torch
 
+    from merge_core import compiling, precision
     from merge_core.data.reading import told_to
     from merge_core.devices import resolve
     from merge_core.models.own import look_in
-    from merge_core.precision import require
 
     if work.code is not None:
         look_in(work.code)
     device = resolve(work.device)
-    require(work.recipe.precision, device)
+    precision.require(work.recipe.precision, device)
+    compiling.require(work.recipe.code, device)
     work.note("device", device)
     work.note("threads", torch.get_num_threads())
     work.note("cpus", os.cpu_count())

@@ -9,7 +9,16 @@ from merge_core import launch
 from merge_core.architectures import architectures_for
 from merge_core.plots.curves import learning_curves
 from merge_core.presets import OURS, PRESETS, TIED, Preset, preset_of
-from merge_core.recipes import Averaging, Coupling, Data, Experiment, Precision, Recipe, Refit
+from merge_core.recipes import (
+    Averaging,
+    Code,
+    Coupling,
+    Data,
+    Experiment,
+    Precision,
+    Recipe,
+    Refit,
+)
 from merge_core.store import RunReader, RunSummary, Store
 from merge_core.views.advice import advice
 from merge_core.views.estimates import comparable, estimate
@@ -113,7 +122,20 @@ def advanced(recipe: Experiment) -> Experiment:
             "GPU, or on a processor that has instructions for it; on others it is slower. "
             "Networks are judged, cut and stored in float32 at any rate."
         )
-    return replace(recipe, precision=precision)
+        code = st.segmented_control(
+            "Code",
+            get_args(Code),
+            default=recipe.code,
+            required=True,
+            key=f"code-{recipe.name}-{recipe.preset}",
+            persist_state="session",
+        )
+        st.caption(
+            "compiled: `torch.compile` makes code for the networks, which takes up to a minute and "
+            "needs a C++ compiler; the gate stage does without. It is meant for long runs on a "
+            "GPU; on a CPU few networks gain. `netweld bench train` measures what it gives here."
+        )
+    return replace(recipe, precision=precision, code=code)
 
 
 def network(recipe: Recipe | Refit, data: Data) -> str:

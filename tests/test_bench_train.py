@@ -7,11 +7,12 @@ import torch
 from PIL import Image, ImageOps
 from torchvision.transforms import functional
 
-from merge_core import bench_train, processes
+from merge_core import bench_train, compiling, processes
 from merge_core.data import Normalisation, augmentation
 from merge_core.data.pools import IMAGENET
 from merge_core.devices import generator
 from merge_core.errors import DeviceError
+from merge_core.training import Course
 
 
 def numbers(line: str) -> list[float]:
@@ -77,7 +78,23 @@ def test_a_tiny_measurement_says_everything(capsys: pytest.CaptureFixture[str]) 
         assert (second - 0.5) / (first + 0.5) - 0.01 <= ratio
         assert ratio * (first - 0.5) <= second + 0.5 + 0.01 * first
         assert len(numbers(line)) == 3
-    assert len(said) == 7
+    compared = 3 if compiling.missing("cpu") else 5
+    assert len(said) == 1 + 2 * compared
+
+
+def test_when_a_compilation_is_repaid() -> None:
+    """An epoch of 6 s takes 5 s when compiled: 30 s are repaid after 30 epochs, which are 180 s."""
+    assert "repaid after 3.0 minutes" in bench_train.repaid(30.0, 6.0, 5.0)
+    assert bench_train.repaid(30.0, 5.0, 5.0) == "compiled in 30 s, which is never repaid"
+
+
+@pytest.mark.skipif(bool(compiling.missing("cpu")), reason="nothing can be compiled here")
+def test_only_what_asks_for_it_is_compiled(monkeypatch: pytest.MonkeyPatch) -> None:
+    rehearsed = []
+    monkeypatch.setattr(Course, "rehearse", lambda course: rehearsed.append(course.job.precision))
+    jobs = bench_train.jobs(bench_train.pool(128), bench_train.paper(), "cpu")
+    assert set(bench_train.compiled(jobs)) == {"compiled", "both"}
+    assert rehearsed == ["float32", "bfloat16"]
 
 
 def test_a_step_of_the_bench_moves_more_than_its_activations() -> None:

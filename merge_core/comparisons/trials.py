@@ -172,6 +172,7 @@ class _Trial:
             draws=here.draws("fine_tune"),
             dropout_seed=derived_seed(here.comparison.seed, "dropout/fine_tune"),
             precision=here.comparison.precision,
+            code=here.comparison.code,
         )
         before, per_epoch = here.done, steps_per_epoch(len(here.data.train), training.batch_size)
         for event in fit(job):

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from merge_core.events import Arrays, EpochFinished, Progress
-from merge_core.training import PROGRESS_SECONDS, Course, diverged
+from merge_core.training import PROGRESS_SECONDS, Course, diverged, rehearsed
 
 
 class Tie(Protocol):
@@ -56,12 +56,14 @@ def in_lockstep(
 
     Raises:
         DivergedError: a loss became NaN or infinite.
+        RecipeError: a network cannot be compiled as its job asks.
     """
     if checkpoint is not None:
         for number, draws in enumerate(tie.generators):
             draws.set_state(torch.from_numpy(checkpoint[f"tie.{number}"].copy()))
     first = courses[0]
     assert len({(course.epoch, course.steps) for course in courses}) == 1
+    yield from rehearsed(courses, stage)
     streams = [_Stream(course) for course in courses]
     last_progress = time.monotonic()
     while first.epoch < first.job.training.epochs:

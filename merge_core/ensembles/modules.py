@@ -13,14 +13,16 @@ from merge_core.training import Alone, Job, loss_of
 def fits(job: Job) -> bool:
     """Whether a job can be trained here: nothing draws or learns beside its network's weights.
 
-    Nor in bfloat16, as the transforms of `torch.func` do not know what autocast has cast.
+    Nor in bfloat16, as the transforms of `torch.func` do not know what autocast has cast, nor as
+    compiled code, which is that of one network.
     """
     drops = any(
         isinstance(module, nn.modules.dropout._DropoutNd) and module.p > 0
         for module in job.network.modules()
     )
     alone = scales_of(job.network) is None and isinstance(job.companion, Alone)
-    return not drops and alone and job.precision == "float32"
+    usual = (job.precision, job.code) == ("float32", "eager")
+    return not drops and alone and usual
 
 
 class Modules:

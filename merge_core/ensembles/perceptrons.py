@@ -40,6 +40,7 @@ def fits(job: Job) -> bool:
         and job.network.output.out_features == 1
         and job.train.targets.is_floating_point()
         and job.precision == "float32"
+        and job.code == "eager"
         and job.augment(probe, torch.Generator(probe.device)) is probe
     )
 

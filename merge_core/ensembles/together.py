@@ -64,8 +64,8 @@ def fit_together(jobs: Sequence[Job], at_once: int | None = None) -> Iterator[Ep
             batches each; data, seeds, learning rates, decay, gates and λ schedules of their own.
             Perceptrons with one hidden layer (`SineMLP`), gated or not, take steps written by hand;
             other networks go through `torch.func`, but those with gates or dropout, which draw
-            for one network at a time, and all in bfloat16 train one after the other. So do all
-            others on a processor.
+            for one network at a time, and all in bfloat16 or as compiled code train one after the
+            other. So do all others on a processor.
         at_once: how many networks take their steps together; by default as many as are fastest.
 
     Raises:

@@ -62,6 +62,7 @@ def ours(recipe: Recipe, total: float) -> Refit:
         data=recipe.data,
         model=recipe.model,
         precision=recipe.precision,
+        code=recipe.code,
         teachers=teachers,
         teacher=recipe.teacher.over(teacher),
         examples=1000 if fits else 2000,

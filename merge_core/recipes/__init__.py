@@ -9,7 +9,7 @@ are averaged (`Averaging`). Presets are values, too: see `merge_core.presets`.
 from merge_core.recipes.experiment import Experiment, with_article
 from merge_core.recipes.kinds import Comparison, Recipe, from_json
 from merge_core.recipes.methods import MethodSettings
-from merge_core.recipes.parts import Data, Gates, Precision, Selection, Training
+from merge_core.recipes.parts import Code, Data, Gates, Precision, Selection, Training
 from merge_core.recipes.reading import as_text
 from merge_core.recipes.refit import Refit
 from merge_core.recipes.tied import Averaging, Coupling, Pull
@@ -18,6 +18,7 @@ from merge_core.schedules import PAPER_SCHEDULE
 __all__ = [
     "PAPER_SCHEDULE",
     "Averaging",
+    "Code",
     "Comparison",
     "Coupling",
     "Data",

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, Self
 
 from merge_core.architectures import architectures_for, is_factory
 from merge_core.errors import RecipeError
-from merge_core.recipes.parts import Data, Precision, require
+from merge_core.recipes.parts import Code, Data, Precision, require
 from merge_core.recipes.reading import build, replaced
 
 FIRST_KIND = "merge"
@@ -23,6 +23,8 @@ class Experiment:
     Attributes:
         precision: the numbers that networks compute with while they learn; see
             `merge_core.precision`. Averages whose weights are learned are float32 at any rate.
+        code: whether networks learn as compiled code; see `merge_core.compiling`. Those with gates
+            and averages whose weights are learned never do.
     """
 
     kind: ClassVar[str]
@@ -33,6 +35,7 @@ class Experiment:
     data: Data
     model: str
     precision: Precision = "float32"
+    code: Code = "eager"
 
     def __post_init__(self) -> None:
         require(
@@ -52,6 +55,12 @@ class Experiment:
             self.precision,
             "two or three digits are too few to fit numbers; leave it at 'float32'",
         )
+        require(
+            self.code == "eager" or self.metric == "accuracy",
+            "code",
+            self.code,
+            "networks that fit numbers take steps of their own; leave it at 'eager'",
+        )
 
     @property
     def metric(self) -> Literal["accuracy", "loss"]:
@@ -62,11 +71,20 @@ class Experiment:
         """Whether `score` is strictly better than `other` under the recipe's metric."""
         return score > other if self.metric == "accuracy" else score < other
 
+    @property
+    def computing(self) -> str:
+        """How its networks compute while they learn, behind the name of a device; mostly ""."""
+        precision = "" if self.precision == "float32" else f" in {self.precision}"
+        return f"{precision}{', compiled' if self.code == 'compiled' else ''}"
+
     def to_json(self) -> str:
         """The recipe as one line of JSON; `from_json` reads it back equal."""
         settings = {"kind": self.kind, **dataclasses.asdict(self)}
-        if self.precision == "float32":  # unsaid, as by early versions: files have names after it
+        # What is as it always was stays unsaid, as by early versions: files have names after it.
+        if self.precision == "float32":
             del settings["precision"]
+        if self.code == "eager":
+            del settings["code"]
         return json.dumps(settings, sort_keys=True, allow_nan=False)
 
     @classmethod

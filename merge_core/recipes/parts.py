@@ -19,6 +19,9 @@ def require(ok: bool, key: str, value: object, expected: str) -> None:
 Precision = Literal["float32", "bfloat16"]
 """Numbers that networks compute with while they learn; `merge_core.precision` carries them out."""
 
+Code = Literal["eager", "compiled"]
+"""Code as which networks learn; `merge_core.compiling` compiles."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Data:

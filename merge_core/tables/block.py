@@ -8,11 +8,11 @@ from pathlib import Path
 
 from torch import nn
 
+from merge_core import compiling, precision
 from merge_core.channels import concatenate, flops, trace
 from merge_core.ensembles import fit_together, group_size
 from merge_core.methods.base import STEP_COST
 from merge_core.particulars import judged
-from merge_core.precision import require
 from merge_core.proof import proved
 from merge_core.recipes import Recipe, Training
 from merge_core.repair import has_norm_statistics, norms_reestimated
@@ -88,7 +88,8 @@ class Block:
         data_dir: Path,
         report: Callable[[float], None] = lambda flops: None,
     ) -> None:
-        require(recipe.precision, device)
+        precision.require(recipe.precision, device)
+        compiling.require(recipe.code, device)
         self.recipe, self.budget, self.report = recipe, budget, report
         self.all = [
             Repetition(dataclasses.replace(recipe, seed=seed), device, data_dir) for seed in seeds

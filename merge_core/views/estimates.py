@@ -102,8 +102,8 @@ def estimate(recipe: Recipe, device: str, measured: Iterable[Measured]) -> Estim
 
     A stage's FLOPs grow with epochs and examples. Its time grows with FLOPs or, for networks so
     small that each step costs the same, with steps: the longer of both is taken. Runs of this
-    machine on the same device come first, then its other runs, then samples; those in the same
-    precision before others; newest first.
+    machine on the same device come first, then its other runs, then samples; those that compute
+    alike before others; newest first.
 
     Args:
         recipe: what is about to run.
@@ -125,7 +125,7 @@ def estimate(recipe: Recipe, device: str, measured: Iterable[Measured]) -> Estim
         key=lambda run: (
             run.sample,
             device not in ("auto", run.device),
-            recipe.precision != run.recipe.precision,
+            recipe.computing != run.recipe.computing,
         ),
     )
     flops, seconds = 0.0, best.startup
@@ -145,7 +145,7 @@ def estimate(recipe: Recipe, device: str, measured: Iterable[Measured]) -> Estim
     return Estimate(
         flops=flops,
         seconds=seconds,
-        source=f"Scaled from {where} (device {best.device}, {best.recipe.precision}, seed "
+        source=f"Scaled from {where} (device {best.device}{best.recipe.computing}, seed "
         f"{best.recipe.seed}).",
     )
 

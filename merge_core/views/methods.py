@@ -69,8 +69,7 @@ def conditions(reader: RunReader) -> str:
     where = reader.device
     if threads:
         where += f" with {threads} thread{'' if threads == 1 else 's'}"
-    if comparison.precision != "float32":
-        where += f" in {comparison.precision}"
+    where += comparison.computing
     tuned, trained = comparison.fine_tune.epochs, comparison.gating.epochs
     unsure = (
         ""

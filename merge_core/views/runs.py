@@ -290,10 +290,9 @@ def budget(recipe: Experiment, device: str, stages: pd.DataFrame) -> str:
             )
         case _:
             raise AssertionError(recipe.kind)
-    where = device if recipe.precision == "float32" else f"{device} in {recipe.precision}"
     return (
-        f"Seed {recipe.seed}, {where}. {text}. Held-out chose the returned stage; test only "
-        f"reports."
+        f"Seed {recipe.seed}, {device}{recipe.computing}. {text}. Held-out chose the returned "
+        f"stage; test only reports."
     )
 
 
