@@ -1,4 +1,4 @@
-"""The numbers that a network computes with while it learns: float32, or bfloat16 where asked for.
+"""The numbers that a network computes with while it learns: float32 or bfloat16.
 
 With bfloat16, layers that multiply matrices, convolutions among them, take their inputs and weights
 in 16 bits. Everything that adds up over steps stays float32: parameters, their gradients and the
@@ -8,6 +8,8 @@ and stored in float32.
 """
 
 from collections.abc import Callable
+from functools import cache
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -32,6 +34,25 @@ def has_bfloat16(device: str) -> bool:
     return True
 
 
+@cache
+def gains(device: str) -> bool:
+    """Whether a device of this machine has instructions that make bfloat16 faster than float32.
+
+    On a processor with AVX-512 for bfloat16 ResNet20 and VGG11 learn 1.5 to 1.9 times as fast; on
+    one without they learn more slowly. Apple's GPUs have not been measured and count as no gain.
+    """
+    if device == "cpu":
+        return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+    return device == "cuda" and has_bfloat16(device)
+
+
+def settled(precision: Precision, device: str) -> Literal["float32", "bfloat16"]:
+    """What a precision is on a device: "auto" is bfloat16 where that `gains`."""
+    if precision == "auto":
+        return "bfloat16" if gains(device) else "float32"
+    return precision
+
+
 def require(precision: Precision, device: str) -> None:
     """See to it that the device can compute as a recipe asks.
 
@@ -47,7 +68,8 @@ def require(precision: Precision, device: str) -> None:
 
 def outputs_of(network: Callable[[Tensor], Tensor], inputs: Tensor, precision: Precision) -> Tensor:
     """What a network computes in training, differentiable; with bfloat16 inside, still float32."""
-    if precision == "float32":
+    device = inputs.device.type
+    if settled(precision, device) == "float32":
         return network(inputs)
-    with torch.autocast(inputs.device.type, torch.bfloat16):
+    with torch.autocast(device, torch.bfloat16):
         return network(inputs).float()

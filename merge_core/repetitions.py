@@ -164,6 +164,7 @@ class Session:
         workers: how many processes worked.
         versions: of netweld, Python and the libraries that compute.
         class_names: what people call the classes of the data; empty where nobody has said.
+        computing: how networks learned, if not in float32 by eager code: " in bfloat16, compiled".
     """
 
     started: float
@@ -172,6 +173,12 @@ class Session:
     workers: int
     versions: Mapping[str, str]
     class_names: tuple[str, ...] = ()
+    computing: str = ""
+
+    @property
+    def place(self) -> str:
+        """Where networks learned, and how."""
+        return f"{self.device} ({self.hardware}){self.computing}"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -88,6 +88,7 @@ def carry_out(work: Work) -> Iterator[Event]:
     precision.require(work.recipe.precision, device)
     compiling.require(work.recipe.code, device)
     work.note("device", device)
+    work.note("precision", precision.settled(work.recipe.precision, device))
     work.note("threads", torch.get_num_threads())
     work.note("cpus", os.cpu_count())
     work.note(

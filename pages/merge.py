@@ -118,9 +118,9 @@ def advanced(recipe: Experiment) -> Experiment:
             persist_state="session",
         )
         st.caption(
-            "The numbers that networks compute with while they learn. bfloat16 can be faster on a "
-            "GPU, or on a processor that has instructions for it; on others it is slower. "
-            "Networks are judged, cut and stored in float32 at any rate."
+            "The numbers that networks compute with while they learn. bfloat16 is faster on a GPU "
+            "or a processor that has instructions for it and slower on others; auto takes it where "
+            "they are. Networks are judged, cut and stored in float32 at any rate."
         )
         code = st.segmented_control(
             "Code",

@@ -78,7 +78,7 @@ def test_a_tiny_measurement_says_everything(capsys: pytest.CaptureFixture[str]) 
         assert (second - 0.5) / (first + 0.5) - 0.01 <= ratio
         assert ratio * (first - 0.5) <= second + 0.5 + 0.01 * first
         assert len(numbers(line)) == 3
-    compared = 3 if compiling.missing("cpu") else 5
+    compared = 4 if compiling.missing("cpu") else 6
     assert len(said) == 1 + 2 * compared
 
 

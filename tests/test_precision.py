@@ -19,13 +19,14 @@ from merge_core.comparisons import trials
 from merge_core.comparisons.situation import Situation
 from merge_core.data import Dataset, Split, augmentation
 from merge_core.devices import generator
-from merge_core.ensembles import fit_together
+from merge_core.ensembles import fit_together, modules
 from merge_core.errors import DeviceError, RecipeError
 from merge_core.events import EpochFinished, StageFinished
 from merge_core.gates import Gates, gates_of
 from merge_core.methods import LEARNED_GATES, Setting
 from merge_core.models import build
-from merge_core.precision import outputs_of, require
+from merge_core.particulars import session
+from merge_core.precision import outputs_of, require, settled
 from merge_core.presets import find_preset, preset_of
 from merge_core.presets.ours import ours
 from merge_core.recipes import Comparison, Experiment, Training, from_json
@@ -33,7 +34,7 @@ from merge_core.repetitions import Results
 from merge_core.staging import Stages
 from merge_core.store import Store
 from merge_core.tables import Block
-from merge_core.training import Job, evaluate, fit, state_arrays
+from merge_core.training import Alone, Job, evaluate, fit, state_arrays
 from merge_core.worker import Work, carry_out
 
 __all__ = ["begun", "store"]  # the fixtures
@@ -207,6 +208,59 @@ def test_a_comparison_tunes_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     assert [job.precision for job in asked] == ["bfloat16"]
 
 
+@pytest.mark.parametrize("gains", [True, False])
+def test_auto_is_bfloat16_where_that_gains(gains: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "gains", lambda device: gains)
+    expected, found = gated_job("bfloat16" if gains else "float32"), gated_job("auto")
+    assert [e.metrics for e in learned(found)] == [e.metrics for e in learned(expected)]
+    plain = replace(
+        found, network=build("digits-cnn", 0), companion=Alone(), precision="auto", generators=()
+    )
+    assert modules.fits(plain) == (not gains)
+
+
+def test_who_gains_by_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Processors with instructions for it and GPUs that do not emulate it."""
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
+    monkeypatch.setattr(torch.cpu, "_is_amx_tile_supported", lambda: False)
+    for there in (True, False):
+        monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda there=there: there)
+        precision.gains.cache_clear()
+        assert settled("auto", "cpu") == ("bfloat16" if there else "float32")
+        assert settled("auto", "cuda") == "bfloat16"
+        assert settled("auto", "mps") == "float32"
+        assert settled("bfloat16", "mps") == "bfloat16"
+        assert settled("float32", "cuda") == "float32"
+    precision.gains.cache_clear()
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: False)
+    assert settled("auto", "cuda") == "float32"
+    precision.gains.cache_clear()
+    for device in ("cpu", "cuda", "mps"):
+        require("auto", device)
+
+
+def test_what_auto_was_is_written_down(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "gains", lambda device: True)
+    noted = {}
+    recipe = small("digits").changed({"precision": "auto"})
+    work = Work(
+        recipe=recipe,
+        device="cpu",
+        resume=None,
+        inputs=(),
+        code=None,
+        note=noted.__setitem__,
+        pulse=lambda progress: None,
+        reading=lambda done, of: None,
+        steering=tuple,
+    )
+    next(carry_out(work))
+    assert noted["precision"] == "bfloat16"
+    assert recipe.computing == ", precision auto"
+    assert session(recipe, "cpu", ()).place.endswith(") in bfloat16")
+    assert session(small("digits"), "cpu", ()).place.endswith(")")
+
+
 @pytest.mark.parametrize("device", ["cuda", "mps"])
 def test_a_device_that_cannot_is_refused_before_anything_is_read(
     device: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -259,7 +313,8 @@ def test_what_comes_of_a_recipe_has_its_precision() -> None:
 @pytest.mark.parametrize(
     ("name", "value", "words"),
     [
-        ("textures", "half", "precision='half', but it must be one of float32, bfloat16"),
+        ("textures", "half", "precision='half', but it must be one of float32, bfloat16, auto"),
+        ("sine", "auto", "precision='auto', but .*leave it at 'float32'"),
         ("sine", "bfloat16", "precision='bfloat16', but .*leave it at 'float32'"),
     ],
 )

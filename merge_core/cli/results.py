@@ -72,10 +72,12 @@ def show_run(reader: RunReader) -> None:
 
 
 def _made_with(facts: dict[str, Any]) -> str:
+    precision = facts.get("precision", "float32")
+    computing = "" if precision == "float32" else f"{precision}, "
     versions = "".join(f"{what} {number}, " for what, number in facts.get("versions", {}).items())
     threads = facts.get("threads")
     count = f"{threads} thread{'s' if threads > 1 else ''}, " if threads else ""
-    return count + versions
+    return count + computing + versions
 
 
 def _show_provenance(reader: RunReader) -> None:

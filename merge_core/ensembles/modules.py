@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.func import functional_call, grad_and_value, stack_module_state, vmap
 
 from merge_core.channels import scales_of
+from merge_core.precision import settled
 from merge_core.training import Alone, Job, loss_of
 
 
@@ -21,7 +22,7 @@ def fits(job: Job) -> bool:
         for module in job.network.modules()
     )
     alone = scales_of(job.network) is None and isinstance(job.companion, Alone)
-    usual = (job.precision, job.code) == ("float32", "eager")
+    usual = settled(job.precision, job.train.device.type) == "float32" and job.code == "eager"
     return not drops and alone and usual
 
 

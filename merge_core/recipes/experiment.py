@@ -74,7 +74,9 @@ class Experiment:
     @property
     def computing(self) -> str:
         """How its networks compute while they learn, behind the name of a device; mostly ""."""
-        precision = "" if self.precision == "float32" else f" in {self.precision}"
+        precision = {"float32": "", "auto": ", precision auto"}.get(
+            self.precision, f" in {self.precision}"
+        )
         return f"{precision}{', compiled' if self.code == 'compiled' else ''}"
 
     def to_json(self) -> str:

@@ -16,7 +16,7 @@ def require(ok: bool, key: str, value: object, expected: str) -> None:
         raise RecipeError(f"The recipe got {key}={value!r}, but {expected}.")
 
 
-Precision = Literal["float32", "bfloat16"]
+Precision = Literal["float32", "bfloat16", "auto"]
 """Numbers that networks compute with while they learn; `merge_core.precision` carries them out."""
 
 Code = Literal["eager", "compiled"]

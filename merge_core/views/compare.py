@@ -74,7 +74,7 @@ class Table(Scored, Carried):
 
     def basis(self, key: str) -> Basis:
         """All kinds of a table share one."""
-        devices = (f"{session.device} ({session.hardware})" for session in self.sessions)
+        devices = (session.place for session in self.sessions)
         versions = (session.versions.get("torch", "") for session in self.sessions)
         return Basis(
             budget=BUDGETS[self.budget],
@@ -199,7 +199,7 @@ def _is_preset(recipe: Recipe) -> bool:
 def devices_text(table: Table) -> str:
     """Where a table was computed, and with what."""
     told = dict.fromkeys(
-        f"{session.device} ({session.hardware}), torch {session.versions.get('torch', '?')}, "
+        f"{session.place}, torch {session.versions.get('torch', '?')}, "
         f"netweld {session.versions.get('netweld', '?')}"
         for session in table.sessions
     )
