@@ -28,6 +28,7 @@ from merge_core.gates import gates_of
 from merge_core.lab import SURE, Cell, Lab, Row, lab_from
 from merge_core.methods import LEARNED_GATES, Setting
 from merge_core.methods.learned_gates import choice_of
+from merge_core.precision import settled
 from merge_core.tables import Block
 from merge_core.training import Job, evaluate
 
@@ -57,11 +58,12 @@ class SeedOfLab:
         report: Callable[[float], None] = lambda flops: None,
     ) -> None:
         self.lab = lab
+        numbers = settled(lab.recipe.precision, device)  # as in a full run of a cell
+        recipe = dataclasses.replace(lab.recipe, precision=numbers)
         self.block = Block(
-            lab.recipe, [seed], "epochs", device=device, data_dir=data_dir, report=report
+            recipe, [seed], "epochs", device=device, data_dir=data_dir, report=report
         )
         (self.it,) = self.block.all
-        recipe = self.block.recipe
         self.cost_of_teachers = self.block.flops(2 * recipe.teacher.epochs)
         self.cost_of_cell = self.block.flops(recipe.fine_tune.epochs, recipe.gating.epochs)
         self._big: nn.Module | None = None

@@ -3,7 +3,7 @@
 import platform
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -13,7 +13,6 @@ from torch import Tensor, nn
 from merge_core import places
 from merge_core.data import Dataset, Split
 from merge_core.learned import CURVE_POINTS, ClassCounts, Learned, curve_places
-from merge_core.precision import settled
 from merge_core.recipes import Data, Experiment
 from merge_core.repetitions import Session
 from merge_core.training import evaluate, is_classification
@@ -88,8 +87,7 @@ def learned_curve(network: nn.Module, device: torch.device) -> tuple[float, ...]
 
 
 def session(recipe: Experiment, device: str, class_names: tuple[str, ...]) -> Session:
-    """This process, computing on `device`, told to whoever reads the table."""
-    concrete = replace(recipe, precision=settled(recipe.precision, device))
+    """This process, computing as the recipe says on `device`, told to whoever reads the table."""
     name = torch.cuda.get_device_name() if device == "cuda" else _processor()
     versions = {each: version(each) for each in ("torch", "torchvision", "numpy")}
     return Session(
@@ -103,7 +101,7 @@ def session(recipe: Experiment, device: str, class_names: tuple[str, ...]) -> Se
             **versions,
         },
         class_names=class_names,
-        computing=concrete.computing,
+        computing=recipe.computing,
     )
 
 

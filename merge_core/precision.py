@@ -46,11 +46,20 @@ def gains(device: str) -> bool:
     return device == "cuda" and has_bfloat16(device)
 
 
-def settled(precision: Precision, device: str) -> Literal["float32", "bfloat16"]:
-    """What a precision is on a device: "auto" is bfloat16 where that `gains`."""
-    if precision == "auto":
-        return "bfloat16" if gains(device) else "float32"
-    return precision
+def settled(
+    precision: Precision, device: str, *, many: bool = False
+) -> Literal["float32", "bfloat16"]:
+    """What a precision is on a device: "auto" is bfloat16 where that `gains`.
+
+    Args:
+        precision: what a recipe says.
+        device: "cpu", "cuda" or "mps".
+        many: whether many networks are trained, which on a GPU learn as one batched network. Only
+            float32 can do that, and it is worth more there than bfloat16.
+    """
+    if precision != "auto":
+        return precision
+    return "bfloat16" if gains(device) and not (many and device != "cpu") else "float32"
 
 
 def require(precision: Precision, device: str) -> None:

@@ -23,6 +23,8 @@ from merge_core.ensembles import fit_together, modules
 from merge_core.errors import DeviceError, RecipeError
 from merge_core.events import EpochFinished, StageFinished
 from merge_core.gates import Gates, gates_of
+from merge_core.lab import Lab
+from merge_core.lab_cells import SeedOfLab
 from merge_core.methods import LEARNED_GATES, Setting
 from merge_core.models import build
 from merge_core.particulars import session
@@ -219,6 +221,19 @@ def test_auto_is_bfloat16_where_that_gains(gains: bool, monkeypatch: pytest.Monk
     assert modules.fits(plain) == (not gains)
 
 
+def test_tables_and_labs_settle_it_once_for_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "gains", lambda device: True)
+    recipe = small("digits").changed({"precision": "auto"})
+    block = Block(recipe, [0], "epochs", device="cpu", data_dir=tmp_path)
+    assert block.recipe.precision == "bfloat16"
+    lab = SeedOfLab(Lab.usual(recipe, "growth", (2, 2)), 0, device="cpu", data_dir=tmp_path)
+    assert lab.block.recipe.precision == "bfloat16"
+    assert settled("auto", "cuda", many=True) == "float32"  # where networks train as one
+    assert settled("bfloat16", "cuda", many=True) == "bfloat16"
+
+
 def test_who_gains_by_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     """Processors with instructions for it and GPUs that do not emulate it."""
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation: True)
@@ -257,7 +272,7 @@ def test_what_auto_was_is_written_down(store: Store, monkeypatch: pytest.MonkeyP
     next(carry_out(work))
     assert noted["precision"] == "bfloat16"
     assert recipe.computing == ", precision auto"
-    assert session(recipe, "cpu", ()).place.endswith(") in bfloat16")
+    assert session(recipe.changed(HALVED), "cpu", ()).place.endswith(") in bfloat16")
     assert session(small("digits"), "cpu", ()).place.endswith(")")
 
 

@@ -90,7 +90,7 @@ def main(text: str) -> None:
     first = block(seeds[:1])
     _say({"planned": sum(planned(first, unit) * len(missing) for unit, missing in todo.items())})
     names = first.all[0].data.class_names
-    _say({"session": dataclasses.asdict(session(recipe, asked["device"], names))})
+    _say({"session": dataclasses.asdict(session(first.recipe, asked["device"], names))})
     size = AT_ONCE if first.batched else 1
     for start in range(0, len(seeds), size):
         some = seeds[start : start + size]

@@ -90,6 +90,8 @@ class Block:
     ) -> None:
         precision.require(recipe.precision, device)
         compiling.require(recipe.code, device)
+        numbers = precision.settled(recipe.precision, device, many=True)
+        recipe = dataclasses.replace(recipe, precision=numbers)
         self.recipe, self.budget, self.report = recipe, budget, report
         self.all = [
             Repetition(dataclasses.replace(recipe, seed=seed), device, data_dir) for seed in seeds
