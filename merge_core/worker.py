@@ -5,6 +5,7 @@ It writes what happens to the store and obeys the commands it finds there. Its h
 """
 
 import argparse
+import dataclasses
 import math
 import os
 import platform
@@ -88,7 +89,8 @@ def carry_out(work: Work) -> Iterator[Event]:
     precision.require(work.recipe.precision, device)
     compiling.require(work.recipe.code, device)
     work.note("device", device)
-    work.note("precision", precision.settled(work.recipe.precision, device))
+    numbers = precision.settled(work.recipe.precision, device)
+    work.note("computing", dataclasses.replace(work.recipe, precision=numbers).computing)
     work.note("threads", torch.get_num_threads())
     work.note("cpus", os.cpu_count())
     work.note(

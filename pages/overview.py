@@ -34,7 +34,7 @@ def result() -> None:
     summary = picking.picked_training()
     living.state_note(summary)
     with picking.open_run(summary) as reader:
-        stages, checked = stage_frame(reader), checks(reader)
+        stages, checked, place = stage_frame(reader), checks(reader), reader.place
     if not stages["test"].notna().to_numpy().any():
         st.info("No stage is over yet; the first scores come when a network is trained.")
         return
@@ -54,7 +54,7 @@ def result() -> None:
         if found
         else f"Test and held-out {metric} after each stage that is over.",
     )
-    st.caption(budget(summary.recipe, summary.device, stages))
+    st.caption(budget(summary.recipe, place, stages))
     if checked:
         st.caption(checked)
     showing.table(

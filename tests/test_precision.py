@@ -270,7 +270,7 @@ def test_what_auto_was_is_written_down(store: Store, monkeypatch: pytest.MonkeyP
         steering=tuple,
     )
     next(carry_out(work))
-    assert noted["precision"] == "bfloat16"
+    assert noted["computing"] == " in bfloat16"
     assert recipe.computing == ", precision auto"
     assert session(recipe.changed(HALVED), "cpu", ()).place.endswith(") in bfloat16")
     assert session(small("digits"), "cpu", ()).place.endswith(")")

@@ -149,7 +149,7 @@ def test_budget_states_seed_device_epochs_and_the_split_that_chose(store: Store)
     name = fake_runs.make(store, "textures", seed=7)
     with store.open(name) as reader:
         recipe = reader.merge
-        text = budget(recipe, reader.device, stage_frame(reader))
+        text = budget(recipe, reader.place, stage_frame(reader))
     teachers, gates = recipe.teacher.epochs, recipe.gating.epochs
     epochs = (f"2 × {teachers} teachers", f"{gates} gates", f"control {recipe.extra_epochs}")
     for part in ("Seed 7", "cpu", "Held-out", *epochs):

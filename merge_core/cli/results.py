@@ -57,7 +57,7 @@ def show_run(reader: RunReader) -> None:
     headway = reader.headway()
     state = "a finished sample" if reader.sample else f"{status['state']}, {headway.fraction:.0%}"
     typer.echo(f"Run {reader.name}: {state}. {status['message']}".rstrip())
-    typer.echo(f"Device {reader.device}, {_made_with(facts)}started {time_of(facts['created'])}.")
+    typer.echo(f"Device {reader.place}, {_made_with(facts)}started {time_of(facts['created'])}.")
     show_result(reader)
     _show_provenance(reader)
     _show_forks(reader)
@@ -72,12 +72,10 @@ def show_run(reader: RunReader) -> None:
 
 
 def _made_with(facts: dict[str, Any]) -> str:
-    precision = facts.get("precision", "float32")
-    computing = "" if precision == "float32" else f"{precision}, "
     versions = "".join(f"{what} {number}, " for what, number in facts.get("versions", {}).items())
     threads = facts.get("threads")
     count = f"{threads} thread{'s' if threads > 1 else ''}, " if threads else ""
-    return count + computing + versions
+    return count + versions
 
 
 def _show_provenance(reader: RunReader) -> None:

@@ -117,6 +117,11 @@ class RunReader:
         facts = self.facts()
         return facts.get("device", facts["device_asked"])
 
+    @property
+    def place(self) -> str:
+        """The device, and how networks learn there if not in float32 by eager code."""
+        return f"{self.device}{self.facts().get('computing', self.recipe.computing)}"
+
     def status(self) -> dict[str, Any]:
         """What the run is doing.
 

@@ -66,10 +66,9 @@ def conditions(reader: RunReader) -> str:
     """What a comparison's numbers rest on, in one line: beside every chart of it."""
     comparison, facts = reader.comparison, reader.facts()
     threads = facts.get("threads")
-    where = reader.device
+    where = reader.place
     if threads:
         where += f" with {threads} thread{'' if threads == 1 else 's'}"
-    where += comparison.computing
     tuned, trained = comparison.fine_tune.epochs, comparison.gating.epochs
     unsure = (
         ""

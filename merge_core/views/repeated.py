@@ -190,7 +190,7 @@ def repeated(readers: Sequence[RunReader]) -> list[Repeated]:
                 recipe=recipe,
                 runs=tuple(by_seed[seed].name for seed in seeds),
                 seeds=tuple(seeds),
-                devices=tuple(dict.fromkeys(by_seed[seed].device for seed in seeds)),
+                devices=tuple(dict.fromkeys(by_seed[seed].place for seed in seeds)),
                 torch=tuple(dict.fromkeys(filter(None, versions))),
                 class_names=tuple(next(filter(None, names), ())),
                 rows=tuple(row for seed in seeds for row in _rows(by_seed[seed], seed)),

@@ -267,7 +267,7 @@ def _caution(recipe: Experiment, value: float, wanting: bool) -> str:
     return text
 
 
-def budget(recipe: Experiment, device: str, stages: pd.DataFrame) -> str:
+def budget(recipe: Experiment, place: str, stages: pd.DataFrame) -> str:
     """What a run cost and how it was judged, in one line: beside every comparison."""
     flops: dict[str, float] = dict(zip(stages["stage"], stages["flops"], strict=True))
     match recipe:
@@ -291,7 +291,7 @@ def budget(recipe: Experiment, device: str, stages: pd.DataFrame) -> str:
         case _:
             raise AssertionError(recipe.kind)
     return (
-        f"Seed {recipe.seed}, {device}{recipe.computing}. {text}. Held-out chose the returned "
+        f"Seed {recipe.seed}, {place}. {text}. Held-out chose the returned "
         f"stage; test only reports."
     )
 
