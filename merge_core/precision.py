@@ -54,8 +54,8 @@ def settled(
     Args:
         precision: what a recipe says.
         device: "cpu", "cuda" or "mps".
-        many: whether many networks are trained, which on a GPU learn as one batched network. Only
-            float32 can do that, and it is worth more there than bfloat16.
+        many: whether many networks are trained. On a GPU they learn as one batched network, which
+            only float32 can do, so there "auto" is float32.
     """
     if precision != "auto":
         return precision
