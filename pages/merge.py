@@ -1,7 +1,7 @@
 """Merge: choose a recipe, see what it will cost, start it, watch it, stop it, resume it."""
 
 from dataclasses import replace
-from typing import get_args
+from typing import Any, get_args
 
 import streamlit as st
 
@@ -109,33 +109,31 @@ def advanced(recipe: Experiment) -> Experiment:
     if recipe.metric == "loss":
         return recipe
     with st.expander("Advanced", icon=":material/tune:", key="advanced"):
-        precision = st.segmented_control(
-            "Precision",
-            get_args(Precision),
-            default=recipe.precision,
-            required=True,
-            key=f"precision-{recipe.name}-{recipe.preset}",
-            persist_state="session",
-        )
+        precision = one_of("Precision", get_args(Precision), recipe.precision, recipe)
         st.caption(
             "The numbers that networks compute with while they learn. bfloat16 is faster on a GPU "
             "or a processor that has instructions for it and slower on others; auto takes it where "
             "they are. Networks are judged, cut and stored in float32 at any rate."
         )
-        code = st.segmented_control(
-            "Code",
-            get_args(Code),
-            default=recipe.code,
-            required=True,
-            key=f"code-{recipe.name}-{recipe.preset}",
-            persist_state="session",
-        )
+        code = one_of("Code", get_args(Code), recipe.code, recipe)
         st.caption(
             "compiled: `torch.compile` makes code for the networks, which takes up to a minute and "
             "needs a C++ compiler; the gate stage does without. It is meant for long runs on a "
             "GPU; on a CPU few networks gain. `netweld bench train` measures what it gives here."
         )
     return replace(recipe, precision=precision, code=code)
+
+
+def one_of(label: str, choices: tuple[str, ...], usual: str, recipe: Experiment) -> Any:
+    """One of a few words, which every preset of a recipe remembers for itself."""
+    return st.segmented_control(
+        label,
+        choices,
+        default=usual,
+        required=True,
+        key=f"{label.lower()}-{recipe.name}-{recipe.preset}",
+        persist_state="session",
+    )
 
 
 def network(recipe: Recipe | Refit, data: Data) -> str:

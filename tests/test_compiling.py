@@ -14,10 +14,7 @@ from test_precision import images, learned, small_data
 from torch import Tensor, nn
 
 from merge_core import compiling
-from merge_core.catalogue import METHOD_BY_KEY
 from merge_core.channels import trace
-from merge_core.comparisons import trials
-from merge_core.comparisons.situation import Situation
 from merge_core.coupling import couple
 from merge_core.data import augmentation
 from merge_core.devices import generator
@@ -30,7 +27,6 @@ from merge_core.presets import find_preset, preset_of
 from merge_core.presets.ours import ours
 from merge_core.recipes import (
     Code,
-    Comparison,
     Coupling,
     Experiment,
     Precision,
@@ -277,28 +273,11 @@ def test_a_recipe_that_does_not_say_is_not_compiled() -> None:
     assert compiled.changed({"precision": "bfloat16"}).computing == " in bfloat16, compiled"
 
 
-def test_what_comes_of_a_recipe_is_compiled_like_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_comes_of_a_recipe_is_compiled_like_it() -> None:
     recipe = find_preset("digits", "quick").recipe.changed(COMPILED)
     assert ours(recipe, 50).code == "compiled"
     stages = Stages(recipe, "cpu", small_data(), None)
     assert stages.job("teacher_a", nn.Linear(1, 1), recipe.teacher).code == "compiled"
-    comparison = Comparison(
-        name="compare",
-        preset="files",
-        data=recipe.data,
-        model="digits-cnn",
-        code="compiled",
-        teachers=("A", "B"),
-        gates=recipe.gates,
-        gating=recipe.gating,
-        fine_tune=recipe.fine_tune,
-    )
-    asked: list[Job] = []
-    monkeypatch.setattr(trials, "fit", lambda job: iter(asked.append(job) or ()))
-    teachers = [build("digits-cnn", seed).eval() for seed in (0, 1)]
-    here = Situation(comparison, small_data(), teachers, "cpu", lambda progress: None)
-    list(trials.tried(METHOD_BY_KEY["uniform"], here))
-    assert [each.code for each in asked] == ["compiled"]
 
 
 def test_networks_that_fit_numbers_are_not_compiled() -> None:

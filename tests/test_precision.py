@@ -197,6 +197,7 @@ def test_a_comparison_tunes_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> No
         data=recipe.data,
         model=recipe.model,
         precision="bfloat16",
+        code="compiled",
         teachers=("A", "B"),
         gates=recipe.gates,
         gating=TRAINING,
@@ -207,7 +208,7 @@ def test_a_comparison_tunes_as_it_is_told(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.setattr(trials, "fit", lambda job: iter(asked.append(job) or ()))
     here = Situation(comparison, small_data(), teachers, "cpu", lambda progress: None)
     list(trials.tried(METHOD_BY_KEY["uniform"], here))
-    assert [job.precision for job in asked] == ["bfloat16"]
+    assert [(job.precision, job.code) for job in asked] == [("bfloat16", "compiled")]
 
 
 @pytest.mark.parametrize("gains", [True, False])
